@@ -1,0 +1,44 @@
+"""segctl: launch, track and evaluate semantic-segmentation jobs.
+
+Each command of the command line is a function here with the same name and a frozen result::
+
+    import segctl
+    run = segctl.train("quickstart", overrides={"train.epochs": 5})
+    print(segctl.status(run.id))
+
+Importing this package is cheap: each function is loaded on first use (PEP 562), and none of them imports torch before it has to.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from segctl.cancel import cancel as cancel
+    from segctl.logs import logs as logs
+    from segctl.predict import predict as predict
+    from segctl.status import status as status
+    from segctl.submit import evaluate as evaluate
+    from segctl.submit import resume as resume
+    from segctl.submit import train as train
+
+__version__ = "0.1.0"
+
+_COMMANDS = {
+    "train": "segctl.submit",
+    "evaluate": "segctl.submit",
+    "resume": "segctl.submit",
+    "predict": "segctl.predict",
+    "status": "segctl.status",
+    "logs": "segctl.logs",
+    "cancel": "segctl.cancel",
+}
+
+__all__ = ["__version__", "cancel", "evaluate", "logs", "predict", "resume", "status", "train"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _COMMANDS:
+        return getattr(import_module(_COMMANDS[name]), name)
+    raise AttributeError(f"module 'segctl' has no attribute {name!r}")

@@ -1,0 +1,161 @@
+"""The one schema of a run's configuration: what a recipe may say, with defaults, limits and units.
+
+A resolved `Config` is frozen, complete and serialisable; ``RUN/config.yaml`` is exactly it. Sections are named after what they decide.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_serializer, model_validator
+
+__all__ = ["Augment", "Config", "Evaluation", "Input", "Launch", "Optimizer", "Plugin", "Schedule", "Training"]
+
+Positive = Annotated[int, Field(gt=0)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Plugin(Section):
+    """A plugin by name, with its options beside the name: ``{name: unet, backbone: resnet50}``, or just ``unet``."""
+
+    name: str
+    options: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _gather_options(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            return {"name": value, "options": {}}
+        if isinstance(value, dict) and "options" not in value:
+            options = {key: item for key, item in value.items() if key != "name"}
+            return {"options": options, **({"name": value["name"]} if "name" in value else {})}
+        return value
+
+    @model_serializer
+    def _flat(self) -> dict[str, Any]:
+        return {"name": self.name, **self.options}
+
+
+class Training(Section):
+    """How long, how much at a time, and in which arithmetic."""
+
+    epochs: Annotated[float, Field(gt=0, description="passes over the training split (when `steps` is not given)")] = 50
+    steps: Annotated[int | None, Field(gt=0, description="optimizer steps; overrides `epochs`")] = None
+    batch_size: Annotated[int, Field(gt=0, description="samples per optimizer step, over all processes")] = 16
+    accumulate: Annotated[int, Field(gt=0, description="micro-batches that make up one step on each process")] = 1
+    clip_norm: Annotated[float | None, Field(gt=0, description="largest global gradient norm")] = None
+    ema: Annotated[float | None, Field(gt=0, lt=1, description="decay of an exponential moving average of the weights")] = None
+    sync_bn: Annotated[bool, Field(description="batch statistics over all processes")] = True
+    amp: Annotated[
+        Literal["auto", "bf16", "fp16", "off"], Field(description="autocast; auto is bf16 on a GPU that has it, else off")
+    ] = "auto"
+    channels_last: bool = True
+    compile: Annotated[bool, Field(description="torch.compile the model")] = False
+    deterministic: Annotated[bool, Field(description="only deterministic GPU algorithms; slower")] = False
+    workers: Annotated[int | None, Field(ge=0, description="data workers per process; default: the free cores, at most 8")] = None
+    log_every: Annotated[int, Field(gt=0, description="steps between two records in metrics.jsonl")] = 10
+    eval_every: Annotated[float, Field(ge=0, description="epochs between evaluations; 0: only at the end")] = 1
+    checkpoint_every: Annotated[
+        int | None, Field(gt=0, description="steps between checkpoints, beside the one at each evaluation")
+    ] = None
+    keep_every: Annotated[int | None, Field(gt=0, description="keep for good the first checkpoint after every so many epochs")] = None
+
+
+class Optimizer(Section):
+    name: Literal["sgd", "adamw"] = "sgd"
+    lr: Annotated[float, Field(gt=0, description="peak learning rate")] = 0.01
+    momentum: Annotated[float, Field(ge=0, lt=1, description="SGD only")] = 0.9
+    nesterov: Annotated[bool, Field(description="SGD only")] = False
+    betas: Annotated[tuple[float, float], Field(description="AdamW only")] = (0.9, 0.999)
+    weight_decay: Annotated[float, Field(ge=0)] = 1e-4
+    decay_norm_and_bias: Annotated[bool, Field(description="apply weight decay to norm layers and biases too")] = False
+    head_lr_factor: Annotated[float, Field(gt=0, description="learning rate of everything but the backbone, relative to lr")] = 1.0
+
+
+class Schedule(Section):
+    """Learning rate over time, as a factor of `optimizer.lr`; the last step is never at zero."""
+
+    name: Literal["poly", "cosine", "step", "constant"] = "poly"
+    power: Annotated[float, Field(gt=0, description="poly: (1 - t)^power")] = 0.9
+    milestones: Annotated[tuple[Fraction, ...], Field(description="step: at these fractions of the training, times gamma")] = (0.5, 0.75)
+    gamma: Annotated[float, Field(gt=0, le=1, description="step")] = 0.1
+    min_factor: Annotated[float, Field(ge=0, le=1, description="floor, relative to the peak")] = 0.0
+    warmup_steps: Annotated[int, Field(ge=0, description="linear warm-up")] = 0
+    warmup_factor: Annotated[float, Field(ge=0, le=1, description="where the warm-up starts, relative to the peak")] = 0.1
+
+
+class Augment(Section):
+    """Random changes to training samples. Each is a function of (seed, step, sample) alone."""
+
+    crop: Annotated[
+        tuple[Positive, Positive] | Positive | None, Field(description="height and width, or one side; null: the size of the images")
+    ] = 480
+    scale: Annotated[tuple[float, float], Field(description="range of the random scale")] = (0.5, 2.0)
+    flip: Annotated[Fraction, Field(description="probability of a horizontal flip")] = 0.5
+    max_class_share: Annotated[
+        float, Field(gt=0, le=1, description="a crop of which one class covers more is drawn again, ten times at most")
+    ] = 0.75
+    brightness: Annotated[float, Field(ge=0, le=1)] = 0.0
+    contrast: Annotated[float, Field(ge=0, le=1)] = 0.0
+    saturation: Annotated[float, Field(ge=0, le=1)] = 0.0
+    hue: Annotated[float, Field(ge=0, le=0.5)] = 0.0
+    blur: Annotated[Fraction, Field(description="probability of a Gaussian blur")] = 0.0
+
+    @model_validator(mode="after")
+    def _scale_is_a_range(self) -> Augment:
+        if not 0 < self.scale[0] <= self.scale[1]:
+            raise ValueError("scale must be two positive numbers, the smaller first")
+        return self
+
+
+class Input(Section):
+    """How uint8 RGB becomes the model's input: ``(x / 255 - mean) / std``."""
+
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    std: tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]] = (0.229, 0.224, 0.225)
+
+
+class Evaluation(Section):
+    """How masks are predicted and counted; every image once, at its own resolution."""
+
+    split: Annotated[str | None, Field(description="default: the data set's evaluation split")] = None
+    mode: Annotated[Literal["whole", "slide"], Field(description="the whole image at once, or sliding windows")] = "whole"
+    window: Annotated[tuple[Positive, Positive] | Positive, Field(description="slide: height and width, or one side")] = 512
+    overlap: Annotated[float, Field(ge=0, lt=1, description="slide: fraction shared by neighbouring windows")] = 0.33
+    scales: Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(min_length=1, description="probabilities are averaged over these")] = (
+        1.0,
+    )
+    flip: Annotated[bool, Field(description="average with the mirrored image")] = False
+    max_pixels: Annotated[
+        int, Field(gt=0, description="a larger image is predicted in windows of about this many pixels, to bound memory")
+    ] = 4_194_304
+    save_predictions: Annotated[bool, Field(description="write palette PNGs in the data set's own label values")] = False
+
+
+class Launch(Section):
+    """Where and on how many processes."""
+
+    on: Annotated[str, Field(description="local")] = "local"
+    nodes: Positive = 1
+    procs: Annotated[int | None, Field(gt=0, description="processes per node; default: one per GPU, else 1")] = None
+    gpus: Annotated[int | None, Field(ge=0, description="GPUs per node; default: the visible ones; 0: CPU")] = None
+
+
+class Config(Section):
+    name: Annotated[str | None, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=80, description="part of the run's id")] = None
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    data_root: Annotated[str, Field(description="folder that holds the data sets")] = "data"
+    model: Plugin
+    dataset: Plugin
+    loss: Annotated[Plugin | None, Field(description="default: the model's own")] = None
+    train: Training = Field(default_factory=Training)
+    optimizer: Optimizer = Field(default_factory=Optimizer)
+    schedule: Schedule = Field(default_factory=Schedule)
+    augment: Augment = Field(default_factory=Augment)
+    input: Input = Field(default_factory=Input)
+    eval: Evaluation = Field(default_factory=Evaluation)
+    launch: Launch = Field(default_factory=Launch)

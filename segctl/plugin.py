@@ -1,0 +1,148 @@
+"""What a plugin author needs: the contract of the three kinds, and the two declarations a signature cannot express.
+
+A plugin is a function or a class named by an entry point; its keyword-only arguments are its options.
+
+``segctl.models``
+    ``def unet(num_classes: int, *, backbone: Literal["resnet34", "resnet50"] = "resnet34") -> nn.Module``.
+    The module maps images ``(N, 3, H, W)`` float to logits ``(N, C, H, W)``, or to a dict whose ``"out"`` are those logits
+    and whose other entries (``"aux"``, ...) are for the loss. H and W are arbitrary.
+
+``segctl.losses``
+    ``class Dice: def __init__(self, *, smooth: float = 1.0)``; or any callable factory with keyword-only options. The result maps
+    ``(outputs, target)`` to a scalar tensor or to a dict of named scalar terms, whose sum is minimised. ``outputs`` is what the model
+    returned, ``target`` is ``(N, H, W)`` int64. A factory that has the parameters ``num_classes``, ``ignore_index`` or
+    ``class_pixels`` (pixels of each class in the training masks, counted on first need) is given them by segctl.
+
+``segctl.datasets``
+    ``class CamVid: def __init__(self, root: Path, split: str, *, ...)`` with ``__len__``, ``__getitem__(index)`` giving
+    ``(image, mask)``: ``(H, W, 3)`` uint8 RGB and ``(H, W)`` integer class indices (or `ignore_index`) as numpy arrays, and
+    ``name(index)``, the sample's name in messages and file names. The facts of `DatasetInfo` are attributes of the class, or of the
+    instance where they are only known then. The module must not import torch: `segctl plugins show` and downloads work without it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
+
+if TYPE_CHECKING:
+    import numpy as np
+
+__all__ = ["DatasetInfo", "ModelTraits", "SegmentationDataset", "dataset_info", "model", "model_traits"]
+
+Color = tuple[int, int, int]
+_Factory = TypeVar("_Factory", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True)
+class ModelTraits:
+    """What a model declares beside its signature.
+
+    Attributes:
+        loss: Name of the loss plugin it is trained with unless the user names one.
+        loss_options: Options for that loss.
+        backbone: Prefixes of the names of parameters that belong to the (usually pretrained) backbone. All other parameters are
+            the head, whose learning rate is multiplied by ``optimizer.head_lr_factor``.
+    """
+
+    loss: str = "cross_entropy"
+    loss_options: tuple[tuple[str, Any], ...] = ()
+    backbone: tuple[str, ...] = ("backbone.",)
+
+
+def model(
+    *, loss: str = "cross_entropy", loss_options: Mapping[str, Any] | None = None, backbone: Sequence[str] = ("backbone.",)
+) -> Callable[[_Factory], _Factory]:
+    """Declares a model's default loss and its backbone's parameters; see `ModelTraits`. A model without it gets the defaults."""
+
+    def declare(factory: _Factory) -> _Factory:
+        factory.__segctl_model__ = ModelTraits(loss, tuple((loss_options or {}).items()), tuple(backbone))  # type: ignore[attr-defined]
+        return factory
+
+    return declare
+
+
+def model_traits(factory: Callable[..., Any]) -> ModelTraits:
+    traits: ModelTraits = getattr(factory, "__segctl_model__", ModelTraits())
+    return traits
+
+
+@runtime_checkable
+class SegmentationDataset(Protocol):
+    """The part of the data set contract that is called; the facts are read by `dataset_info`."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]: ...
+
+    def name(self, index: int) -> str: ...
+
+
+@dataclass(frozen=True)
+class DatasetInfo:
+    """The facts a data set declares, as attributes of its class or instance.
+
+    Attributes:
+        classes: Class names; a mask's value is an index into them.
+        palette: An RGB colour for each class; generated when not declared.
+        ignore_index: The mask value that is neither trained on nor counted.
+        splits: Split names with their published number of samples, or None where none is published.
+        train_split: Split that `segctl train` trains on.
+        eval_split: Split that is evaluated during training and by `segctl eval`.
+        flip_pairs: Class indices that change places when an image is mirrored (left arm, right arm).
+        layout: Paths below the root that show the data are there. The root is ``<data root>/<plugin name>``, or the data root itself
+            when it is there that they exist. Empty for data that are made on the fly.
+        labels: The data set's own value of each class, for predictions that leave segctl (Cityscapes label ids, ADE20K plus one).
+            Empty: the class index itself.
+        licence: Under which terms the data may be used.
+        citation: What to cite.
+        homepage: Where the data come from.
+    """
+
+    classes: tuple[str, ...]
+    palette: tuple[Color, ...]
+    ignore_index: int = 255
+    splits: Mapping[str, int | None] | None = None
+    train_split: str = "train"
+    eval_split: str = "val"
+    flip_pairs: tuple[tuple[int, int], ...] = ()
+    layout: tuple[str, ...] = ()
+    labels: tuple[int, ...] = ()
+    licence: str = ""
+    citation: str = ""
+    homepage: str = ""
+
+
+def dataset_info(dataset: Any) -> DatasetInfo:
+    """Reads the facts off a data set's class (before it is opened) or instance."""
+    classes = tuple(getattr(dataset, "classes", ()))
+    palette = tuple(tuple(color) for color in getattr(dataset, "palette", ())) or voc_palette(len(classes))
+    return DatasetInfo(
+        classes=classes,
+        palette=palette,  # type: ignore[arg-type]
+        ignore_index=int(getattr(dataset, "ignore_index", 255)),
+        splits=dict(getattr(dataset, "splits", {"train": None, "val": None})),
+        train_split=getattr(dataset, "train_split", "train"),
+        eval_split=getattr(dataset, "eval_split", "val"),
+        flip_pairs=tuple((int(a), int(b)) for a, b in getattr(dataset, "flip_pairs", ())),
+        layout=tuple(getattr(dataset, "layout", ())),
+        labels=tuple(int(value) for value in getattr(dataset, "labels", ())),
+        licence=getattr(dataset, "licence", ""),
+        citation=getattr(dataset, "citation", ""),
+        homepage=getattr(dataset, "homepage", ""),
+    )
+
+
+def voc_palette(count: int) -> tuple[Color, ...]:
+    """The PASCAL VOC colour map (VOC2012 devkit, VOClabelcolormap.m): bit j of the three colour channels comes from bits 3j..3j+2 of the index."""
+    colors = []
+    for index in range(count):
+        red = green = blue = 0
+        for bit in range(8):
+            triple = index >> (3 * bit)
+            red |= (triple & 1) << (7 - bit)
+            green |= ((triple >> 1) & 1) << (7 - bit)
+            blue |= ((triple >> 2) & 1) << (7 - bit)
+        colors.append((red, green, blue))
+    return tuple(colors)

@@ -1,0 +1,79 @@
+"""A run is a directory; this names its files and who writes each. See README.md in this folder for what stands in them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Run:
+    path: Path
+
+    @property
+    def id(self) -> str:
+        return self.path.name
+
+    @property
+    def run_file(self) -> Path:
+        """Written once, before submission: kind, versions, argv, git state, plugin distributions."""
+        return self.path / "run.json"
+
+    @property
+    def config_file(self) -> Path:
+        """Written once, before submission: the resolved configuration."""
+        return self.path / "config.yaml"
+
+    @property
+    def submission_file(self) -> Path:
+        """Written by the submitting command: backend, and for each attempt what identifies its job."""
+        return self.path / "submission.json"
+
+    @property
+    def supervisor_file(self) -> Path:
+        """Written by the local supervisor, which plays the scheduler's part on this machine."""
+        return self.path / "supervisor.json"
+
+    @property
+    def cancel_file(self) -> Path:
+        """Written by `segctl cancel`: who asked, when. An earlier attempt's request does not concern a later one."""
+        return self.path / "cancel.json"
+
+    @property
+    def status_file(self) -> Path:
+        """Written by rank 0 of the job: phase, step, epoch, figures, heartbeat."""
+        return self.path / "status.json"
+
+    @property
+    def metrics_file(self) -> Path:
+        """Appended to by rank 0 of the job."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def eval_file(self) -> Path:
+        """Written by rank 0 of an evaluation, at its end."""
+        return self.path / "eval.json"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def predictions(self) -> Path:
+        return self.path / "predictions"
+
+    @property
+    def logs(self) -> Path:
+        return self.path / "logs"
+
+    @property
+    def errors(self) -> Path:
+        return self.path / "errors"
+
+    def error_file(self, rank: int) -> Path:
+        """Written by that rank when it fails."""
+        return self.errors / f"rank{rank}.json"
+
+    def log_file(self, attempt: int, rank: int) -> Path:
+        """Standard output and standard error of one rank in one attempt."""
+        return self.logs / f"attempt{attempt}-rank{rank}.log"
