@@ -56,13 +56,14 @@ def from_pixels(scheme: Scheme, pixels: Sequence[int]) -> list[float]:
     With p the share of a class in all labelled pixels:
 
     ``inverse_frequency``
-        ``1 / (K p)`` with K the number of classes that occur: each class adds the same to the loss, and a pixel 1 on average.
+        ``1 / (K p)`` with K the number of classes that occur: each class has the same weight in all, and a pixel 1 on
+        average.
     ``median_frequency``
-        ``median(p) / p`` over the classes that occur (Eigen and Fergus 2015, section 6.3.2). They take each p over the images
-        that show the class, which gives rare classes less weight than here, where p is over all training images.
+        ``median(p) / p`` over the classes that occur (Eigen and Fergus 2015, section 6.3.2). They take each p over the
+        images that show the class, which gives rare classes less weight than here, where p is over all training images.
     ``enet``
-        ``1 / ln(1.02 + p)``, from 1.4 for a class that is everywhere to 50.5 for one that is nowhere (Paszke et al. 2016,
-        section 5.2).
+        ``1 / ln(1.02 + p)``, from 1.4 for a class that is everywhere to 50.5 for one that is nowhere (Paszke et al.
+        2016, section 5.2).
 
     A class without pixels gets 0 from the first two.
     """

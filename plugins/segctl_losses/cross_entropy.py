@@ -1,4 +1,4 @@
-"""Pixel-wise cross entropy, with auxiliary heads (PSPNet, Zhao et al. 2017, section 3.3), class weights and label smoothing."""
+"""Pixel-wise cross entropy with class weights, label smoothing and auxiliary heads (Zhao et al. 2017, PSPNet, sec. 4)."""
 
 from __future__ import annotations
 
@@ -17,19 +17,20 @@ from .outputs import logits_maps
 class CrossEntropy(nn.Module):
     """Cross entropy, averaged over the pixels that are not ignored, with auxiliary heads.
 
-    The mean is torch's: with class weights, the sum of the weighted pixels divided by the sum of their weights. A batch without a
-    labelled pixel gives 0 and a gradient of 0, where `torch.nn.CrossEntropyLoss` gives NaN. Logits of another size than the target are
-    resized to it, and all is computed in float32, also under autocast.
+    The mean is torch's: with class weights, the sum of the weighted pixels divided by the sum of their weights. A batch
+    without a labelled pixel gives 0 and a gradient of 0, where `torch.nn.CrossEntropyLoss` gives NaN. Logits of another
+    size than the target are resized to it, and all is computed in float32, also under autocast.
 
     Args:
         num_classes: Number of classes of the data set.
         ignore_index: The target value that is not trained on.
-        class_pixels: Counts the pixels of each class in the training masks; called only where `class_weights` names a scheme.
-        aux_weight: Weight of each auxiliary map of logits, beside 1 for the main one. Auxiliary are all further outputs of the model of
-            shape (N, num_classes, h, w), whatever their names.
-        class_weights: A weight for each class, in their order; or a scheme that computes them from the training masks: with p the
-            share of a class, inverse_frequency is proportional to 1 / p, median_frequency is median(p) / p, and enet is
-            1 / ln(1.02 + p). By default all classes count the same.
+        class_pixels: Counts the pixels of each class in the training masks; called only where `class_weights` names a
+            scheme.
+        aux_weight: Weight of each auxiliary map of logits, beside 1 for the main one. Auxiliary are all further outputs
+            of the model of shape (N, num_classes, h, w), whatever their names.
+        class_weights: A weight for each class, in their order; or a scheme that computes them from the training masks:
+            with p the share of a class, inverse_frequency is proportional to 1 / p, median_frequency is median(p) / p,
+            and enet is 1 / ln(1.02 + p). By default all classes count the same.
         label_smoothing: Share of the target's probability that is spread evenly over all classes, from 0 to below 1.
 
     Raises:
@@ -58,7 +59,7 @@ class CrossEntropy(nn.Module):
         self.aux_weight = aux_weight
         self.label_smoothing = label_smoothing
         weights = resolve(class_weights, num_classes, class_pixels)
-        # Not persistent: it follows from the options and the data, and a checkpoint must not depend on the choice of loss.
+        # Not persistent: it follows from the options and the data.
         self.register_buffer("weight", None if weights is None else torch.tensor(weights), persistent=False)
 
     def forward(self, outputs: Tensor | Mapping[str, Tensor], target: Tensor) -> dict[str, Tensor]:
@@ -84,7 +85,7 @@ class CrossEntropy(nn.Module):
         return (weight[torch.where(valid, target, 0)] * valid).sum()
 
     def _mean(self, logits: Tensor, target: Tensor, weight: Tensor | None, total: Tensor) -> Tensor:
-        # Not reduced by torch: its mean over no pixel is NaN, and its sum over an image has no deterministic form on a GPU.
+        # Not reduced by torch: its mean over no pixel is NaN, and its sum over maps has no deterministic form on a GPU.
         pixels = F.cross_entropy(
             logits,
             target,

@@ -14,13 +14,13 @@ from segctl.errors import PluginError, listing
 def logits_maps(outputs: Tensor | Mapping[str, Tensor], target: Tensor, num_classes: int) -> dict[str, Tensor]:
     """The main logits as ``"out"``, and each auxiliary map under its own name, in the model's order.
 
-    An auxiliary map is any further entry of shape ``(N, num_classes, h, w)``. Entries of other shapes, such as EncNet's ``se``
-    of shape ``(N, num_classes)``, are for other losses and left out.
+    An auxiliary map is any further entry of shape ``(N, num_classes, h, w)``. Entries of other shapes, such as EncNet's
+    ``se`` of shape ``(N, num_classes)``, are for other losses and left out.
 
     Args:
         outputs: What the model returned: logits ``(N, num_classes, H, W)``, or a mapping with them as ``"out"``.
-        target: ``(N, H, W)``. Logits of another size are resized to it (bilinear, corners not aligned): labels have no values
-            between two classes, so they are never resized.
+        target: ``(N, H, W)``. Logits of another size are resized to it (bilinear, corners not aligned): labels have no
+            values between two classes, so they are never resized.
         num_classes: Number of classes.
 
     Returns:
@@ -38,7 +38,8 @@ def logits_maps(outputs: Tensor | Mapping[str, Tensor], target: Tensor, num_clas
     main = maps.pop("out")
     if main.ndim != 4 or main.shape[1] != num_classes:
         raise PluginError(
-            f"The model's logits have the shape {tuple(main.shape)}, but {num_classes} classes ask for (N, {num_classes}, H, W)."
+            f"The model's logits have the shape {tuple(main.shape)}; "
+            f"for {num_classes} classes it must be (N, {num_classes}, H, W)."
         )
     auxiliary = {name: entry for name, entry in maps.items() if entry.ndim == 4 and entry.shape[1] == num_classes}
     return {name: _as_target(logits, target) for name, logits in {"out": main, **auxiliary}.items()}
