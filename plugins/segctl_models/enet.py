@@ -157,8 +157,18 @@ class UpsamplingBottleneck(nn.Module):
         self.act = nn.PReLU(out_channels)
 
     def forward(self, x: Tensor, indices: Tensor, size: torch.Size) -> Tensor:
-        main = F.max_unpool2d(self.main(x), indices, kernel_size=2, stride=2, output_size=size)
-        return self.act(main + self.expansion(self.fullconv(self.projection(x), output_size=size)))
+        branch = self.expansion(self.fullconv(self.projection(x), output_size=size))
+        return self.act(branch + _max_unpool(self.main(x), indices, size))
+
+
+def _max_unpool(x: Tensor, indices: Tensor, size: torch.Size) -> Tensor:
+    """`torch.nn.functional.max_unpool2d` for windows that do not overlap, so that no two values meet in one place.
+
+    That function refuses to run where deterministic algorithms are asked for; a scatter runs and gives the same.
+    """
+    n, channels = x.shape[:2]
+    flat = x.new_zeros(n, channels, size[0] * size[1])
+    return flat.scatter(2, indices.flatten(2), x.flatten(2)).view(n, channels, *size)
 
 
 def _stage_2_or_3() -> list[Bottleneck]:
