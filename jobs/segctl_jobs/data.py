@@ -1,0 +1,182 @@
+"""Which samples make up each step, and how they reach the model.
+
+Everything here is a function of (seed, step, slot in the batch): never of the number of workers or processes, nor of what ran before.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from segctl.config.schema import Augment, Input
+from segctl.errors import DataError, SegctlError, listing
+from segctl.plugin import DatasetInfo, SegmentationDataset
+from segctl_jobs.augment import augment
+from segctl_jobs.distributed import World
+
+MAX_WORKERS = 8
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One process's share of a step, on the host.
+
+    Attributes:
+        images: (n, 3, h, w) uint8, channels last in memory.
+        masks: (n, h, w) integer class indices.
+        names: The samples' names.
+    """
+
+    images: Tensor
+    masks: Tensor
+    names: tuple[str, ...]
+
+    def pin_memory(self) -> Batch:
+        return Batch(self.images.pin_memory(), self.masks.pin_memory(), self.names)
+
+
+def epoch_order(seed: int, epoch: int, length: int) -> np.ndarray:
+    """The permutation of range(length) in which epoch `epoch` visits the data set."""
+    return np.random.Generator(np.random.Philox(key=[seed, 2 * epoch + 1])).permutation(length)
+
+
+def sample_generator(seed: int, position: int) -> np.random.Generator:
+    """The randomness of the sample at `position` in the stream; independent of every other position and of `epoch_order`."""
+    return np.random.Generator(np.random.Philox(key=[seed, 2 * position]))
+
+
+class StepSampler(Sampler[list[tuple[int, int]]]):
+    """For each step from `start` (steps done) to `total`, this process's (position in the stream, index in the data set) pairs.
+
+    A step's samples are cut into contiguous shares, one per process, whose sizes differ by at most one.
+    """
+
+    def __init__(self, length: int, batch_size: int, seed: int, *, start: int, total: int, rank: int = 0, size: int = 1) -> None:
+        self.length, self.batch_size, self.seed = length, batch_size, seed
+        self.start, self.total = start, total
+        self.rank, self.size = rank, size
+
+    def __len__(self) -> int:
+        return self.total - self.start
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        first, last = self.batch_size * self.rank // self.size, self.batch_size * (self.rank + 1) // self.size
+        epoch, order = -1, np.empty(0, dtype=np.int64)
+        for step in range(self.start, self.total):
+            share = []
+            for position in range(step * self.batch_size + first, step * self.batch_size + last):
+                if position // self.length != epoch:
+                    epoch = position // self.length
+                    order = epoch_order(self.seed, epoch, self.length)
+                share.append((position, int(order[position % self.length])))
+            yield share
+
+
+class TrainingSamples(Dataset[Any]):
+    """Augmented samples by (position, index).
+
+    A data error is returned, not raised: a DataLoader would bury its sentence in a worker's traceback; `collate` raises it.
+    """
+
+    def __init__(self, dataset: SegmentationDataset, info: DatasetInfo, seed: int, settings: Augment, input: Input) -> None:
+        self.dataset, self.info, self.seed, self.settings = dataset, info, seed, settings
+        red, green, blue = (round(255 * channel) for channel in input.mean)
+        self.fill = (red, green, blue)
+
+    def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, Tensor, str] | SegctlError:
+        position, index = key
+        try:
+            image, mask = self.dataset[index]
+            name = self.dataset.name(index)
+            check_pair(image, mask, self.info, name)
+        except SegctlError as error:
+            return error
+        pixels, labels = augment(
+            image,
+            mask,
+            sample_generator(self.seed, position),
+            self.settings,
+            ignore_index=self.info.ignore_index,
+            fill=self.fill,
+            flip_pairs=self.info.flip_pairs,
+        )
+        return pixels, labels, name
+
+
+def check_pair(image: np.ndarray, mask: np.ndarray, info: DatasetInfo, name: str) -> None:
+    """Refuses a sample that would be trained on wrongly.
+
+    Raises:
+        DataError: Image and mask differ in size, or the mask holds a value that is neither a class nor the ignored one.
+    """
+    if image.shape[:2] != mask.shape:
+        raise DataError(f"Sample {name}: the image is {image.shape[1]}x{image.shape[0]}, its mask {mask.shape[1]}x{mask.shape[0]}.")
+    count = len(info.classes)
+    low, high = int(mask.min()), int(mask.max())
+    if low >= 0 and high < count:
+        return
+    values = np.unique(mask)
+    wrong = values[((values < 0) | (values >= count)) & (values != info.ignore_index)]
+    if wrong.size:
+        raise DataError(
+            f"Sample {name}: its mask holds {listing(str(value) for value in wrong[:5])}, but the {count} classes are "
+            f"0 to {count - 1} and the ignored value is {info.ignore_index}.",
+            "Mend the mask, or declare the class.",
+        )
+
+
+def collate(samples: list[tuple[Tensor, Tensor, str] | SegctlError]) -> Batch | SegctlError:
+    for sample in samples:
+        if isinstance(sample, SegctlError):
+            return sample
+    images, masks, names = zip(*samples, strict=True)  # type: ignore[misc]
+    sizes = {tuple(mask.shape) for mask in masks}
+    if len(sizes) > 1:
+        return DataError(
+            f"Images of different sizes ({listing(f'{w}x{h}' for h, w in sorted(sizes))}) cannot share a batch.",
+            "Set augment.crop to a size.",
+        )
+    return Batch(torch.stack(images).permute(0, 3, 1, 2), torch.stack(masks), names)
+
+
+def default_workers(cores: int, local_size: int, device: torch.device) -> int:
+    """Data workers per process: the cores that are left to it; on a CPU, where the model needs them, one."""
+    if cores <= 1:
+        return 0
+    return 1 if device.type == "cpu" else max(1, min(MAX_WORKERS, cores // local_size - 1))
+
+
+def start_worker(worker: int) -> None:
+    # A worker inherits the job's handlers, which only set a flag: it would survive being terminated.
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGUSR2, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    torch.set_num_threads(1)
+
+
+def training_batches(samples: TrainingSamples, sampler: StepSampler, world: World, workers: int) -> Iterator[Batch]:
+    """This process's batches, in the order of the steps.
+
+    Raises:
+        DataError: From the data set, or when images do not fit together.
+    """
+    loader = DataLoader(
+        samples,
+        batch_sampler=sampler,
+        num_workers=workers,
+        collate_fn=collate,
+        pin_memory=world.device.type == "cuda",
+        prefetch_factor=4 if workers else None,
+        worker_init_fn=start_worker,
+    )
+    for batch in loader:
+        if isinstance(batch, SegctlError):
+            raise batch
+        yield batch

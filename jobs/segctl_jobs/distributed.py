@@ -1,0 +1,141 @@
+"""Processes that train or evaluate together: who this one is, how they meet, and what they agree on.
+
+The environment that torchrun also sets (RANK, WORLD_SIZE, LOCAL_RANK, LOCAL_WORLD_SIZE) says who this process is. Processes meet
+through a port that rank 0 is given by its kernel and publishes in the run directory, so two jobs on one host can never collide.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import time
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from segctl.errors import LaunchError
+from segctl.runs.files import read_json, write_json
+from segctl.runs.run import Run
+from segctl_jobs.sync_batchnorm import SyncBatchNorm
+
+log = logging.getLogger(__name__)
+
+MEETING_SECONDS = 300
+COLLECTIVE_TIMEOUT = timedelta(minutes=30)
+
+
+@dataclass(frozen=True)
+class World:
+    """The processes of a job, as seen from one of them."""
+
+    rank: int
+    size: int
+    local_rank: int
+    local_size: int
+    device: torch.device
+
+    @property
+    def is_main(self) -> bool:
+        return self.rank == 0
+
+    def sum(self, tensor: Tensor) -> Tensor:
+        """Sums a CPU tensor over all processes, in place; every process must call it."""
+        if self.size > 1:
+            dist.all_reduce(tensor)
+        return tensor
+
+    def max(self, values: list[int]) -> list[int]:
+        """The element-wise largest of a few integers over all processes; every process must call it."""
+        if self.size == 1:
+            return list(values)
+        tensor = torch.tensor(values, dtype=torch.int64)
+        dist.all_reduce(tensor, op=dist.ReduceOp.MAX)
+        return [int(value) for value in tensor.tolist()]
+
+    def gather(self, value: Any) -> list[Any]:
+        """Everybody's `value` (small, picklable), by rank; every process must call it."""
+        if self.size == 1:
+            return [value]
+        values: list[Any] = [None] * self.size
+        dist.all_gather_object(values, value)
+        return values
+
+    def barrier(self) -> None:
+        self.max([0])
+
+
+def connect(run: Run) -> World:
+    """Joins the job's process group: gloo for CPU tensors, NCCL for those on GPUs.
+
+    Raises:
+        LaunchError: Rank 0 did not appear within `MEETING_SECONDS`.
+    """
+    rank, size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    local_rank, local_size = int(os.environ.get("LOCAL_RANK", 0)), int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+    use_gpu = torch.cuda.is_available() and torch.cuda.device_count() > 0
+    if use_gpu:
+        # A scheduler that gives each task its own GPU shows it as number 0.
+        device = torch.device("cuda", local_rank % torch.cuda.device_count())
+        torch.cuda.set_device(device)
+    else:
+        device = torch.device("cpu")
+    if size > 1:
+        store = _meet(run.path / f"rendezvous-attempt{os.environ.get('SEGCTL_ATTEMPT', '1')}.json", rank, size)
+        backend = "cpu:gloo,cuda:nccl" if use_gpu else "gloo"
+        dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=COLLECTIVE_TIMEOUT)
+    return World(rank, size, local_rank, local_size, device)
+
+
+def disconnect() -> None:
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def _meet(address_file: Path, rank: int, size: int) -> dist.Store:
+    timeout = timedelta(seconds=MEETING_SECONDS)
+    if rank == 0:
+        host = _own_address()
+        store = dist.TCPStore(host, 0, size, is_master=True, wait_for_workers=False, timeout=timeout)
+        write_json(address_file, {"host": host, "port": store.port})
+        return store
+    deadline = time.monotonic() + MEETING_SECONDS
+    while time.monotonic() < deadline:
+        address = read_json(address_file)
+        if address is not None:
+            return dist.TCPStore(address["host"], address["port"], size, is_master=False, timeout=timeout)
+        time.sleep(0.05)
+    raise LaunchError(
+        f"Rank {rank} waited {MEETING_SECONDS} s for rank 0, which never published {address_file}.",
+        "Look at rank 0's log, and check that all nodes see the runs directory.",
+    )
+
+
+def _own_address() -> str:
+    """An address at which the other processes reach this one: loopback on one node, else what the host's name stands for."""
+    if int(os.environ.get("LOCAL_WORLD_SIZE", 1)) == int(os.environ.get("WORLD_SIZE", 1)):
+        return "127.0.0.1"
+    return socket.gethostname()
+
+
+def distribute(model: nn.Module, world: World, *, sync_bn: bool) -> nn.Module:
+    """Wraps `model` (already on its device) in DistributedDataParallel when there is more than one process.
+
+    With `sync_bn` every BatchNorm layer computes its statistics over all processes; on a CPU, where torch has no such layer,
+    with ours.
+    """
+    if world.size == 1:
+        return model
+    if sync_bn:
+        convert = nn.SyncBatchNorm if world.device.type == "cuda" else SyncBatchNorm
+        model = convert.convert_sync_batchnorm(model)
+    devices = [world.device.index] if world.device.type == "cuda" else None
+    # Statistics that are synchronised are equal everywhere already; without sync_bn each process keeps its own, and rank 0's are saved.
+    return nn.parallel.DistributedDataParallel(
+        model, device_ids=devices, broadcast_buffers=not sync_bn, gradient_as_bucket_view=True
+    )
