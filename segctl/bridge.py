@@ -1,0 +1,46 @@
+"""The only way from the control plane into the jobs' code: by name, when it is needed, because it brings torch along."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from segctl.errors import LaunchError
+
+if TYPE_CHECKING:
+    from segctl.config.schema import Config
+
+
+def preflight(config: Config) -> tuple[str, ...]:
+    """Tries, in this process, what would otherwise fail after hours in a queue; returns what the user should know.
+
+    Raises:
+        SegctlError: It would fail.
+    """
+    notices: tuple[str, ...] = _jobs("preflight").check(config)
+    return notices
+
+
+def _jobs(name: str) -> Any:
+    return _imported(f"segctl_jobs.{name}")
+
+
+def _imported(module: str) -> ModuleType:
+    try:
+        return import_module(module)
+    except ImportError as error:
+        # A torch whose CUDA libraries are missing, or a torchvision built for another torch, fails in many ways, and all are the
+        # installation's. An import that fails for a reason of ours is a bug and stays one.
+        if error.name is None or error.name.split(".")[0] in {"torch", "torchvision", "numpy"}:
+            raise LaunchError(
+                f"PyTorch cannot be imported in {_python()}: {error}.",
+                "Reinstall it: pip install --force-reinstall torch torchvision",
+            ) from error
+        raise
+
+
+def _python() -> str:
+    import sys
+
+    return sys.executable
