@@ -89,7 +89,9 @@ def predict_mask(
     Raises:
         PluginError: The model's output is not of the promised shape.
     """
-    predictor = _Predictor(model, num_classes, settings, input, device, amp, _mirrored(num_classes, flip_pairs), channels_last)
+    predictor = _Predictor(
+        model, num_classes, settings, input, device, amp, _mirrored(num_classes, flip_pairs), channels_last
+    )
     height, width = image.shape[:2]
     mask = np.empty((height, width), np.uint8 if num_classes <= 256 else np.int32)
     for tile in _tiles(height, width, settings):
@@ -137,7 +139,8 @@ class _Tile:
     @property
     def core_in_outer(self) -> tuple[slice, slice]:
         rows, columns = (
-            slice(core.start - outer.start, core.stop - outer.start) for core, outer in zip(self.core, self.outer, strict=True)
+            slice(core.start - outer.start, core.stop - outer.start)
+            for core, outer in zip(self.core, self.outer, strict=True)
         )
         return rows, columns
 
@@ -159,7 +162,11 @@ def _tiles(height: int, width: int, settings: schema.Evaluation) -> Iterator[_Ti
 def _spans(length: int, window: int) -> Iterator[tuple[slice, slice]]:
     """Windows along one axis with the part of each that is kept: neighbours meet in the middle of what they share."""
     starts = window_starts(length, window, overlap=0.25)
-    edges = [0, *((start + window + following) // 2 for start, following in zip(starts, starts[1:], strict=False)), length]
+    edges = [
+        0,
+        *((start + window + following) // 2 for start, following in zip(starts, starts[1:], strict=False)),
+        length,
+    ]
     for index, start in enumerate(starts):
         yield slice(start, min(length, start + window)), slice(edges[index], edges[index + 1])
 
@@ -277,7 +284,9 @@ class _Predictor:
         size = (window.height, window.width)
         scaled = [max(1, round(side * window.scale)) for side in size]
         if window.scale != 1:
-            pixels = F.interpolate(pixels, size=scaled, mode="bilinear", align_corners=False, antialias=window.scale < 1)
+            pixels = F.interpolate(
+                pixels, size=scaled, mode="bilinear", align_corners=False, antialias=window.scale < 1
+            )
         logits = self.logits(pixels.flip(-1) if mirror else pixels)
         result = logits.softmax(dim=1)
         del logits
