@@ -1,4 +1,4 @@
-"""The only way from the control plane into the jobs' code: by name, when it is needed, because it brings torch along."""
+"""The only way from the control plane into the jobs' code: by name, when it is needed, because it brings torch."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def _imported(module: str) -> ModuleType:
     try:
         return import_module(module)
     except ImportError as error:
-        # A torch whose CUDA libraries are missing, or a torchvision built for another torch, fails in many ways, and all are the
-        # installation's. An import that fails for a reason of ours is a bug and stays one.
+        # A torch whose CUDA libraries are missing, or a torchvision built for another torch, fails in many ways, and
+        # all are the installation's. An import that fails for a reason of ours is a bug and stays one.
         if error.name is None or error.name.split(".")[0] in {"torch", "torchvision", "numpy"}:
             raise LaunchError(
                 f"PyTorch cannot be imported in {_python()}: {error}.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import os
 import platform
@@ -23,7 +24,7 @@ _LIBRARIES = ("torch", "torchvision", "numpy", "pillow", "pydantic", "submitit")
 
 
 def record(kind: str, config: Config, *, argv: Iterable[str] | None = None) -> dict[str, Any]:
-    """What is known before submission about a run of `kind` (``train``, ``eval``); the content of `run.json` but for the id."""
+    """What is known before submission about a run of `kind` (``train``, ``eval``): `run.json` but for the id."""
     return {
         "kind": kind,
         "name": config.name,
@@ -52,15 +53,13 @@ def versions() -> dict[str, str]:
     """Installed versions, read without importing anything."""
     found = {"segctl": __version__, "python": platform.python_version()}
     for library in _LIBRARIES:
-        try:
+        with contextlib.suppress(metadata.PackageNotFoundError):
             found[library] = metadata.version(library)
-        except metadata.PackageNotFoundError:
-            continue
     return found
 
 
 def git_state(folder: Path) -> dict[str, Any] | None:
-    """Commit, branch and whether files differ from the commit, for the working tree that `folder` is in; None outside of one."""
+    """Commit, branch and whether files differ from it, for the working tree that `folder` is in; None outside of one."""
     root = _git(folder, "rev-parse", "--show-toplevel")
     commit = _git(folder, "rev-parse", "HEAD")
     if root is None or commit is None:

@@ -1,1 +1,1 @@
-"""The command line: argv becomes one call of a plain function, and its result becomes text or JSON. Only this package prints."""
+"""The command line: argv becomes one call of a plain function, its result text or JSON. Only this package prints."""

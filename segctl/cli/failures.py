@@ -1,4 +1,4 @@
-"""What went wrong becomes an exit code and a message on standard error: 0 fine, 1 the user's to mend, 3 a bug, 130 Ctrl-C."""
+"""What went wrong becomes a message on standard error and an exit code: 1 the user's to mend, 3 a bug, 130 Ctrl-C."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from segctl.errors import SegctlError, did_you_mean
 
 OK, USER_ERROR, BUG, INTERRUPTED = 0, 1, 3, 130
 
-# Every usage error of the parser. Typer has brought its parser along under a private name since 0.21; its public exceptions lead there
-# in all versions.
+# Every usage error of the parser. Newer versions of Typer bring the parser along under a private name; Typer's public
+# exceptions lead there in all of them.
 _UsageError: type[Exception] = typer.BadParameter.__mro__[2]
 
 # What the machine or the user's files can do to any command; any other OSError that nobody expected is a bug.
@@ -87,7 +87,7 @@ def machine_message(error: OSError) -> str:
 
 
 def _reader_left() -> int:
-    """``segctl status | head`` has all it wanted; what is still in the buffer must not raise again when Python exits."""
+    """``segctl status | head`` has all it wanted; what is still buffered must not raise again when Python exits."""
     devnull = os.open(os.devnull, os.O_WRONLY)
     os.dup2(devnull, 1)
     return OK
@@ -97,10 +97,8 @@ def _bug() -> int:
     from segctl import __version__
 
     traceback.print_exc()
-    return say(
-        f"This is a bug in segctl {__version__} or in one of its plugins. Please report it with the lines above{_address()}.",
-        BUG,
-    )
+    origin = f"This is a bug in segctl {__version__} or in one of its plugins."
+    return say(f"{origin} Please report it with the lines above{_address()}.", BUG)
 
 
 def _address() -> str:

@@ -97,7 +97,7 @@ _KEYS = {
 
 
 def configured(given: Mapping[str, Any], *leave: str) -> dict[str, Any]:
-    """The configuration keys and values that flags of the command line set; `leave` names flags that mean something else here.
+    """What flags of the command line set in the configuration; `leave` names flags that mean something else here.
 
     Args:
         given: The parser's values by parameter name; None where a flag was not given.
