@@ -1,8 +1,8 @@
 """Shapes: scenes that are drawn on the fly, so that training can be tried without any data on disk.
 
-The class of a pixel is the outline of the shape it belongs to and nothing else: every shape, like the ground, takes a random colour and a
-random texture, lies anywhere at any angle and may be cut by the frame or by another shape. A model that has learnt colours, or that
-answers "background", stays far below 0.5 mIoU; one that sees outlines reaches more than 0.9.
+The class of a pixel is the outline of the shape it belongs to and nothing else: every shape, like the ground, takes a
+random colour and a random texture, lies anywhere at any angle and may be cut by the frame or by another shape. A model that
+has learnt colours, or that answers "background", stays far below 0.5 mIoU; one that sees outlines reaches more than 0.9.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ _NOISE = 10.0  # standard deviation of each pixel's noise, in grey levels
 
 
 class Shapes:
-    """Drawn scenes of discs, squares, triangles and crosses on a textured ground; made on the fly, nothing is read from disk.
+    """Discs, squares, triangles and crosses on a textured ground, drawn on the fly; needs no data on disk.
 
-    A sample depends on (split, index, size) alone: it is the same in every process, run and data worker. Pixels within one pixel of a
-    visible outline are ignored, as in PASCAL VOC.
+    A sample depends on (split, index, size) alone: it is the same in every process, run and data worker. Pixels within one
+    pixel of a visible outline are ignored, as in PASCAL VOC.
 
     Args:
         size: Height and width of the images in pixels.
@@ -68,7 +68,7 @@ class Shapes:
         """Image (size, size, 3) uint8 and mask (size, size) uint8 of class indices and 255."""
         if not 0 <= index < self._length:
             raise IndexError(index)
-        # Philox is counter-based: a key of (split, index) gives each sample a stream of its own without any shared state.
+        # Philox is counter-based: a key of (split, index) gives each sample its own stream, without shared state.
         rng = np.random.Generator(np.random.Philox(key=np.array([_SPLIT_KEYS[self.split], index], dtype=np.uint64)))
         return _draw(rng, self.size)
 
@@ -110,7 +110,7 @@ def _free_place(
 
 
 def _contrasting_color(rng: np.random.Generator, others: list[np.ndarray]) -> np.ndarray:
-    """A colour that can be told from all `others`: the first of some candidates that is far enough, else the farthest."""
+    """A colour that can be told from all `others`: the first candidate that is far enough, else the farthest."""
     candidates = rng.uniform(30, 225, (24, 3))
     nearest = np.linalg.norm(candidates[:, None] - np.stack(others)[None], axis=2).min(axis=1)
     far_enough = np.flatnonzero(nearest >= _CONTRAST)
@@ -131,7 +131,7 @@ def _surface(rng: np.random.Generator, color: np.ndarray, x: np.ndarray, y: np.n
 def _signed_distance(
     kind: int, x: np.ndarray, y: np.ndarray, cx: float, cy: float, radius: float, *, angle: float
 ) -> np.ndarray:
-    """(size, size) distance to the outline (exact along its straight parts), negative inside. The four kinds differ little in area."""
+    """(size, size) distance to the outline, exact beside its straight parts, negative inside. All kinds have about one area."""
     cos, sin = np.float32(np.cos(angle)), np.float32(np.sin(angle))
     dx, dy = x - np.float32(cx), y - np.float32(cy)
     u, v = cos * dx + sin * dy, cos * dy - sin * dx

@@ -1,0 +1,136 @@
+"""Data sets that are pairs of files: an image and the mask that belongs to it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from segctl.errors import DataError, did_you_mean, listing
+
+from .labels import ValueTable
+from .reading import read_image, read_mask
+
+__all__ = ["Pair", "PairDataset", "check_split", "missing_from", "read_list"]
+
+
+class Pair(NamedTuple):
+    """A sample's name, and its two files relative to the data set's root."""
+
+    name: str
+    image: str
+    mask: str
+
+
+class PairDataset:
+    """What data sets of image and mask files share: indexing, decoding, and the checks on each pair.
+
+    A subclass declares `classes` and `ignore_index` and calls ``super().__init__`` with its pairs. Masks hold class indices as
+    stored unless it passes a `ValueTable`.
+
+    Attributes:
+        notices: What a person should know about the data as they were found, one sentence each.
+    """
+
+    classes: tuple[str, ...] = ()
+    ignore_index: int = 255
+    splits: Mapping[str, int | None] = {}
+
+    def __init__(self, root: Path, split: str, pairs: Sequence[Pair], table: ValueTable | None = None) -> None:
+        self.root = Path(root)
+        self.split = split
+        self.pairs = tuple(pairs)
+        self.notices: tuple[str, ...] = ()
+        self._table = table or ValueTable.as_stored(len(self.classes), self.ignore_index)
+        published = self.splits.get(split)
+        if published is not None and published != len(self.pairs):
+            self.notices += (f"{split} has {len(self.pairs)} samples here, {published} are published.",)
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def name(self, index: int) -> str:
+        return self.pairs[index].name
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        """Image (H, W, 3) uint8 RGB and mask (H, W) uint8 of class indices and `ignore_index`.
+
+        Raises:
+            DataError: A file is missing or damaged, the sizes differ, or the mask holds an undeclared value.
+        """
+        pair = self.pairs[index]
+        return self._read(self.root / pair.image, self.root / pair.mask)
+
+    def _read(self, image_path: Path, mask_path: Path) -> tuple[np.ndarray, np.ndarray]:
+        image = read_image(image_path)
+        mask = self._table.to_classes(read_mask(mask_path), mask_path)
+        if image.shape[:2] != mask.shape:
+            raise size_mismatch(image_path, image.shape, mask_path, mask.shape)
+        return image, mask
+
+
+def size_mismatch(image_path: Path, image: Sequence[int], mask_path: Path, mask: Sequence[int]) -> DataError:
+    return DataError(
+        f"{mask_path} is {mask[1]} x {mask[0]} pixels, but its image {image_path} is {image[1]} x {image[0]}.",
+        "A mask must cover its image pixel by pixel.",
+    )
+
+
+def check_split(dataset: str, split: str, splits: Iterable[str]) -> None:
+    """Refuses a split that the data set does not have."""
+    known = tuple(splits)
+    if split not in known:
+        raise DataError(f"{dataset} has no split {split!r}; it has {listing(known)}.", did_you_mean(split, known))
+
+
+def read_list(path: Path) -> list[str]:
+    """The lines of a split list, without blank ones.
+
+    Raises:
+        DataError: The list is missing, empty or not text.
+    """
+    try:
+        lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
+    except FileNotFoundError:
+        raise DataError(
+            f"The split list {path} does not exist.", "The data set is incomplete, or has no such split."
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"The split list {path} cannot be read: {error}.") from error
+    lines = [line for line in lines if line]
+    if not lines:
+        raise DataError(f"The split list {path} is empty.")
+    return lines
+
+
+def missing_from(root: Path, pairs: Sequence[Pair], listed_in: Path) -> None:
+    """Refuses pairs of which a file is not there, so that an incomplete data set is found before training and not during it.
+
+    Each folder is listed once instead of asking for each file: on network file systems that is much faster.
+    """
+    folders: dict[str, set[str]] = {}
+    missing = []
+    for path in (path for pair in pairs for path in (pair.image, pair.mask)):
+        folder, name = os.path.split(path)
+        if folder not in folders:
+            folders[folder] = _names_in(root / folder)
+        if name not in folders[folder]:
+            missing.append(path)
+    if missing:
+        more = f" and {len(missing) - 1} more files" if len(missing) > 1 else ""
+        raise DataError(
+            f"{root / missing[0]}{more}, listed in {listed_in}, do not exist."
+            if more
+            else f"{root / missing[0]}, listed in {listed_in}, does not exist.",
+            "The data set is incomplete; unpack it again.",
+        )
+
+
+def _names_in(folder: Path) -> set[str]:
+    try:
+        return set(os.listdir(folder))
+    except OSError:
+        return set()

@@ -1,0 +1,65 @@
+"""PASCAL VOC 2012, semantic segmentation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from segctl.plugin import voc_palette
+
+from .pairs import Pair, PairDataset, check_split, missing_from, read_list
+
+__all__ = ["PascalVOC"]
+
+_FOLDER = "VOCdevkit/VOC2012"
+
+
+class PascalVOC(PairDataset):
+    """PASCAL VOC 2012: 20 kinds of objects and background; 1464 training and 1449 validation photographs.
+
+    Layout: the official ``VOCdevkit/VOC2012``. Masks are palette PNGs whose index is the class; 255, the border of objects, is
+    ignored. The labels of the test split are not public.
+    """
+
+    classes = (
+        "background",
+        "aeroplane",
+        "bicycle",
+        "bird",
+        "boat",
+        "bottle",
+        "bus",
+        "car",
+        "cat",
+        "chair",
+        "cow",
+        "diningtable",
+        "dog",
+        "horse",
+        "motorbike",
+        "person",
+        "pottedplant",
+        "sheep",
+        "sofa",
+        "train",
+        "tvmonitor",
+    )
+    palette = voc_palette(len(classes))
+    ignore_index = 255
+    splits: Mapping[str, int | None] = {"train": 1464, "val": 1449, "trainval": 2913}
+    train_split = "train"
+    eval_split = "val"
+    layout = (f"{_FOLDER}/JPEGImages", f"{_FOLDER}/SegmentationClass", f"{_FOLDER}/ImageSets/Segmentation")
+    licence = "Annotations free for research; the photographs under Flickr's terms of use."
+    citation = "Everingham et al.: The PASCAL Visual Object Classes challenge: a retrospective. IJCV 2015."
+    homepage = "http://host.robots.ox.ac.uk/pascal/VOC/voc2012/"
+
+    def __init__(self, root: Path, split: str) -> None:
+        check_split("pascal_voc", split, self.splits)
+        list_path = Path(root) / _FOLDER / "ImageSets" / "Segmentation" / f"{split}.txt"
+        pairs = [
+            Pair(name, f"{_FOLDER}/JPEGImages/{name}.jpg", f"{_FOLDER}/SegmentationClass/{name}.png")
+            for name in read_list(list_path)
+        ]
+        missing_from(Path(root), pairs, list_path)
+        super().__init__(root, split, pairs)

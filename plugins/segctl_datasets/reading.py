@@ -1,0 +1,126 @@
+"""Decoding: a file becomes an (H, W, 3) uint8 image or an (H, W) mask of stored values, or a `DataError` that names it.
+
+Masks are read as stored: palette masks give the index, not the colour. What the values mean is `labels.py`'s business.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from segctl.errors import DataError
+
+__all__ = ["exif_size", "read_image", "read_mask"]
+
+# What Pillow raises for files that are cut short, damaged or not images at all.
+_DAMAGED = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, zlib.error)
+_EXIF_ORIENTATION = 0x0112
+
+
+def read_image(path: Path, *, upright: bool = False) -> np.ndarray:
+    """An image as contiguous, writable RGB, (H, W, 3) uint8.
+
+    Grey images are repeated to three channels, 16-bit ones keep their high byte, CMYK is converted, transparency is dropped.
+
+    Args:
+        path: The file.
+        upright: Turn the picture as its EXIF orientation says. By default pixels stay as they are stored, since the masks
+            of published data sets lie on the stored pixels.
+
+    Raises:
+        DataError: The file is missing, unreadable, damaged, or holds floating-point pixels.
+    """
+    try:
+        with _open(path) as file:
+            picture = ImageOps.exif_transpose(file) if upright else file
+            if picture.mode.startswith("I"):
+                return _grey16(path, np.asarray(picture))
+            if picture.mode == "F":
+                raise DataError(f"{path} holds floating-point pixels.", "Convert it to 8 or 16 bits per channel.")
+            return np.array(picture if picture.mode == "RGB" else picture.convert("RGB"))
+    except _DAMAGED as error:
+        raise _unreadable(path, error) from error
+
+
+def read_mask(path: Path) -> np.ndarray:
+    """A mask's values as stored: (H, W) uint8, or (H, W, 3) uint8 colours when the file is RGB.
+
+    Grey masks give their grey value, palette masks the palette index, bilevel masks 0 and 1. An RGB file whose channels are
+    equal throughout is grey and is returned as such.
+
+    Raises:
+        DataError: The file is missing, unreadable, damaged, partly transparent, or has values beyond 255.
+    """
+    try:
+        with _open(path) as file:
+            values = _mask_values(path, file)
+    except _DAMAGED as error:
+        raise _unreadable(path, error) from error
+    if values.dtype != np.uint8:
+        beyond = values[(values < 0) | (values > 255)]
+        if beyond.size:
+            raise DataError(
+                f"{path} holds the value {beyond[0]}; a mask's values must lie between 0 and 255.",
+                "Save the masks as 8-bit PNG files.",
+            )
+        values = values.astype(np.uint8)
+    return values
+
+
+def exif_size(path: Path) -> tuple[tuple[int, int], int]:
+    """Stored (height, width) and EXIF orientation (1 to 8, 1: upright) of an image, from its header alone."""
+    try:
+        with _open(path) as file:
+            orientation = file.getexif().get(_EXIF_ORIENTATION, 1)
+            return (file.height, file.width), orientation if orientation in range(1, 9) else 1
+    except _DAMAGED as error:
+        raise _unreadable(path, error) from error
+
+
+def _open(path: Path) -> Image.Image:
+    try:
+        return Image.open(path)
+    except Image.DecompressionBombError as error:
+        raise DataError(f"{path} is too large to be decoded: {error}", "Cut it into tiles.") from error
+
+
+def _mask_values(path: Path, file: Image.Image) -> np.ndarray:
+    if file.mode in ("P", "L") or file.mode.startswith("I"):
+        return np.array(file)
+    if file.mode == "1":
+        return np.array(file).astype(np.uint8)
+    if file.mode in ("RGB", "RGBA", "LA", "PA"):
+        channels = np.array(file)
+        if file.mode != "RGB":
+            if channels[..., -1].min() < 255:
+                raise DataError(
+                    f"{path} is partly transparent, which says no class.", "Save the masks without transparency."
+                )
+            channels = channels[..., :-1]
+        grey = channels[..., 0]
+        if all(np.array_equal(grey, channels[..., k]) for k in range(1, channels.shape[2])):
+            return np.ascontiguousarray(grey)
+        return np.ascontiguousarray(channels)
+    raise DataError(f"{path} is stored as {file.mode}, which cannot be a mask.", "Save the masks as 8-bit PNG files.")
+
+
+def _grey16(path: Path, values: np.ndarray) -> np.ndarray:
+    if values.size and (values.min() < 0 or values.max() > 65535):
+        raise DataError(f"{path} has more than 16 bits per channel.", "Convert it to 8 or 16 bits per channel.")
+    return np.repeat((values >> 8).astype(np.uint8)[..., None], 3, axis=2)
+
+
+def _unreadable(path: Path, error: Exception) -> DataError:
+    if isinstance(error, FileNotFoundError):
+        return DataError(f"{path} does not exist.")
+    if isinstance(error, PermissionError | IsADirectoryError):
+        return DataError(f"{path} cannot be read: {error.strerror}.")
+    reason = "" if isinstance(error, UnidentifiedImageError) else f" ({error})"  # that one only repeats the path
+    return DataError(
+        f"{path} cannot be decoded: it is damaged, cut short or no image at all{reason}.",
+        "Replace the file or fetch it again.",
+    )
