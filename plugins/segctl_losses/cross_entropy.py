@@ -1,8 +1,9 @@
-"""Pixel-wise cross entropy with class weights, label smoothing and auxiliary heads (Zhao et al. 2017, PSPNet, sec. 4)."""
+"""Pixel-wise cross entropy: class weights, label smoothing, auxiliary heads (PSPNet, Zhao et al. 2017, section 4)."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import inf
 
 import torch
 from torch import Tensor, nn
@@ -50,8 +51,8 @@ class CrossEntropy(nn.Module):
         label_smoothing: float = 0.0,
     ) -> None:
         super().__init__()
-        if not aux_weight >= 0:
-            raise ConfigError(f"loss.aux_weight: {aux_weight:g} is not 0 or greater.")
+        if not 0 <= aux_weight < inf:
+            raise ConfigError(f"loss.aux_weight: {aux_weight:g} is not a finite number, 0 or greater.")
         if not 0 <= label_smoothing < 1:
             raise ConfigError(f"loss.label_smoothing: {label_smoothing:g} is not from 0 to below 1.")
         self.num_classes = num_classes
