@@ -1,12 +1,13 @@
 """From one photograph to one mask, whatever its size: whole or in windows, over scales and mirrored, in bounded memory.
 
-One image at a time: a batch would make the numbers depend on what else is in it, and an evaluation on N processes would no longer
-be that on one.
+One image at a time: a batch would make the numbers depend on what else is in it, and an evaluation on N processes would
+no longer be that on one.
 """
 
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -73,12 +74,14 @@ def predict_mask(
 ) -> np.ndarray:
     """Predicts the class of every pixel at the image's own resolution.
 
-    Probabilities (softmax) are averaged over windows that overlap, over ``settings.scales`` and over the mirrored image. An image for
-    which that takes more than ``settings.max_pixels`` pixels at once is predicted in tiles of about that many, each with a margin that
-    is cut off again, so that memory is bounded by the tile and by the number of classes.
+    Probabilities (softmax) are averaged over windows that overlap, over ``settings.scales`` and over the mirrored
+    image. An image for which that takes more than ``settings.max_pixels`` pixels at once is predicted in tiles of about
+    that many, each with a margin that is cut off again, so that memory is bounded by the tile and by the number of
+    classes.
 
     Args:
-        model: In evaluation mode, on `device`; maps ``(1, 3, h, w)`` float32 to logits ``(1, C, h, w)`` or a dict with ``"out"``.
+        model: In evaluation mode, on `device`; maps ``(1, 3, h, w)`` float32 to logits ``(1, C, h, w)`` or a dict with
+            ``"out"``.
         image: ``(H, W, 3)`` uint8 RGB.
         amp: The dtype of autocast; None: off.
         flip_pairs: Classes that change places in a mirrored image.
@@ -100,14 +103,14 @@ def predict_mask(
     return mask
 
 
-# --- Where the windows are: pure functions ---------------------------------------------------------------------------------
+# --- Where the windows are: pure functions ---
 
 
 def window_starts(length: int, window: int, overlap: float) -> tuple[int, ...]:
     """Where windows of `window` pixels start so that they cover `length` pixels.
 
-    Neighbours share at least the fraction `overlap` of a window; the last one is shifted back inside. A length that fits into one window
-    has a single start at 0.
+    Neighbours share at least the fraction `overlap` of a window; the last one is shifted back inside. A length that
+    fits into one window has a single start at 0.
     """
     if length <= window:
         return (0,)
@@ -122,7 +125,7 @@ def is_tiled(height: int, width: int, settings: schema.Evaluation) -> bool:
 
 
 def _pixels_at_once(height: int, width: int, settings: schema.Evaluation) -> float:
-    """The pixels whose class probabilities are held at the same time: the whole image, or the band of rows that windows span."""
+    """The pixels whose probabilities are held at once: the whole image, or the band of rows that windows span."""
     if settings.mode == "whole":
         return height * width * max(1.0, *settings.scales) ** 2
     tallest = max(_extent(_pair(settings.window)[0], scale) for scale in settings.scales)
@@ -164,7 +167,7 @@ def _spans(length: int, window: int) -> Iterator[tuple[slice, slice]]:
     starts = window_starts(length, window, overlap=0.25)
     edges = [
         0,
-        *((start + window + following) // 2 for start, following in zip(starts, starts[1:], strict=False)),
+        *((start + window + following) // 2 for start, following in itertools.pairwise(starts)),
         length,
     ]
     for index, start in enumerate(starts):
@@ -187,8 +190,8 @@ class _Window:
 def _windows(height: int, width: int, settings: schema.Evaluation) -> list[_Window]:
     """All windows of all scales, from top to bottom.
 
-    A scale's window is the part of the unscaled image that becomes ``settings.window`` pixels in that scale. The weights of all windows
-    sum to 1 in every pixel; they factor into rows and columns because the windows form a grid.
+    A scale's window is the part of the unscaled image that becomes ``settings.window`` pixels in that scale. The
+    weights of all windows sum to 1 in every pixel; they factor into rows and columns because the windows form a grid.
     """
     windows = []
     for scale in settings.scales:
@@ -232,7 +235,7 @@ def _mirrored(num_classes: int, flip_pairs: Sequence[tuple[int, int]]) -> list[i
     return order if flip_pairs else None
 
 
-# --- What the network says of them -------------------------------------------------------------------------------------------
+# --- What the network says of them ---
 
 
 @dataclass(frozen=True)
@@ -256,7 +259,8 @@ class _Predictor:
     def averaged(self, image: np.ndarray, windows: list[_Window]) -> np.ndarray:
         """The most probable class of the weighted mean over windows.
 
-        Only a band of rows of probabilities is held: it starts at the row where the next window starts, above which all is decided.
+        Only a band of rows of probabilities is held: it starts at the row where the next window starts, above which all
+        is decided.
         """
         height, width = image.shape[:2]
         mask = np.empty((height, width), np.int64)
@@ -305,7 +309,7 @@ class _Predictor:
         return normalize(tensor if self.channels_last else tensor.contiguous(), self.input)
 
     def logits(self, pixels: torch.Tensor) -> torch.Tensor:
-        """``(1, C, h, w)`` float32 logits of normalised pixels; what is too small for a network is filled up with the mean (0)."""
+        """``(1, C, h, w)`` float32 logits of normalised pixels; a very small image is filled up with the mean (0)."""
         height, width = pixels.shape[-2:]
         missing = (max(0, SMALLEST_SIDE - width), max(0, SMALLEST_SIDE - height))
         if any(missing):
@@ -315,14 +319,14 @@ class _Predictor:
         expected = (1, self.num_classes, *pixels.shape[-2:])
         if tuple(logits.shape) != expected:
             raise PluginError(
-                f"The model returned logits of shape {tuple(logits.shape)} for an image of shape {tuple(pixels.shape)}.",
+                f"The model returned logits of shape {tuple(logits.shape)} for an input of {tuple(pixels.shape)}.",
                 f"Expected {expected}: one channel for each class, at the size of the image.",
             )
         return logits[..., :height, :width].float()
 
 
 def _scrolled(band: torch.Tensor, rows: int) -> torch.Tensor:
-    """The band moved down by `rows`, its new rows zero. Row by row of the class axis, so that no second band is needed."""
+    """The band moved down by `rows`, its new rows zero; class by class, so that no second band is needed."""
     kept = band.shape[1] - rows
     for plane in band:
         if kept > 0:

@@ -1,4 +1,4 @@
-"""Counting first, ratios last: an int64 confusion matrix that can be summed over images and processes, and what is read off it."""
+"""Counting first, ratios last: an int64 confusion matrix, summed over images and processes, and what is read off it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ def confusion_matrix(
     """Counts how often each true class was predicted as each class, on the tensors' own device.
 
     Args:
-        target: True classes, any shape, any integer dtype. A pixel whose value is `ignore_index` or is outside ``0..C-1`` is not counted.
+        target: True classes, any shape, any integer dtype. A pixel whose value is `ignore_index` or is outside
+            ``0..C-1`` is not counted.
         prediction: Predicted classes in ``0..C-1``, of the same shape.
         num_classes: C.
         ignore_index: Needed only where the ignored value lies inside ``0..C-1``.
@@ -36,19 +37,19 @@ def confusion_matrix(
 def summarize(confusion: np.ndarray | torch.Tensor, classes: Sequence[str]) -> dict[str, Any]:
     """The usual measures of semantic segmentation, as fractions of one.
 
-    ``miou`` and ``mean_dice`` are means over the classes that occur in the truth or in the prediction: one that is predicted but
-    never true counts as 0, one that is neither does not count at all. ``mean_accuracy`` is the mean over the classes that occur in the
-    truth. (Long, Shelhamer, Darrell, "Fully Convolutional Networks for Semantic Segmentation", section 5; absent classes as in the
-    PASCAL VOC development kit.)
+    ``miou`` and ``mean_dice`` are means over the classes that occur in the truth or in the prediction: one that is
+    predicted but never true counts as 0, one that is neither does not count at all. ``mean_accuracy`` is the mean over
+    the classes that occur in the truth. (Long, Shelhamer, Darrell, "Fully Convolutional Networks for Semantic
+    Segmentation", section 5; absent classes as in the PASCAL VOC development kit.)
 
     Args:
         confusion: ``(C, C)`` integer counts, rows are the truth.
         classes: The C class names.
 
     Returns:
-        A dict that can be written as JSON; what is not defined (the accuracy of a class without truth) is None: ``miou``,
-        ``pixel_accuracy``, ``mean_accuracy``, ``frequency_weighted_iou``, ``mean_dice``, ``pixels`` (counted), and ``per_class``, a list
-        of ``{"name", "iou", "accuracy", "dice", "pixels", "predicted_pixels"}``.
+        A dict that can be written as JSON; what is not defined (the accuracy of a class without truth) is None:
+        ``miou``, ``pixel_accuracy``, ``mean_accuracy``, ``frequency_weighted_iou``, ``mean_dice``, ``pixels``
+        (counted), and ``per_class``, a list of ``{"name", "iou", "accuracy", "dice", "pixels", "predicted_pixels"}``.
     """
     counts = np.asarray(confusion, dtype=np.int64)
     hits, truth, predicted = np.diagonal(counts), counts.sum(axis=1), counts.sum(axis=0)

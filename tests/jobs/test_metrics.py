@@ -1,4 +1,4 @@
-"""Counts against a plain loop in numpy, measures against cases worked out by hand and against independently computed reference numbers."""
+"""Counts against a plain loop, measures against cases worked out by hand and against reference numbers."""
 
 from __future__ import annotations
 
@@ -68,8 +68,8 @@ def test_nothing_valid_counts_nothing() -> None:
 
 
 def test_measures_of_a_case_worked_out_by_hand() -> None:
-    # truth 0: 6 right, 2 as class 1;  truth 1: 1 as class 0, 3 right;  class 2 is predicted twice (for class 0) but never true;
-    # class 3 is neither.
+    # truth 0: 6 right, 2 as class 1;  truth 1: 1 as class 0, 3 right;  class 2 is predicted twice (for class 0) but
+    # never true; class 3 is neither.
     confusion = np.array([[6, 2, 2, 0], [1, 3, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0]])
     measures = summarize(confusion, ["road", "car", "dog", "unicorn"])
     assert [row["name"] for row in measures["per_class"]] == ["road", "car", "dog", "unicorn"]
