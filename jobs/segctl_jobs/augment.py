@@ -65,8 +65,12 @@ def augment(
     size = crop_size(settings.crop, *mask.shape)
     scale = generator.uniform(*settings.scale)
     window = _choose_window(mask, size, scale, generator, settings.max_class_share, ignore_index)
-    pixels = _resize_image(image[window.top : window.top + window.height, window.left : window.left + window.width], window)
-    labels = _resize_mask(mask[window.top : window.top + window.height, window.left : window.left + window.width], window)
+    pixels = _resize_image(
+        image[window.top : window.top + window.height, window.left : window.left + window.width], window
+    )
+    labels = _resize_mask(
+        mask[window.top : window.top + window.height, window.left : window.left + window.width], window
+    )
     if generator.random() < settings.flip:
         pixels, labels = pixels.flip(1), _swap(labels[:, ::-1], flip_pairs)
     pixels = _recolor(pixels, generator, settings)
@@ -74,7 +78,12 @@ def augment(
 
 
 def _choose_window(
-    mask: np.ndarray, size: tuple[int, int], scale: float, generator: np.random.Generator, max_class_share: float, ignore_index: int
+    mask: np.ndarray,
+    size: tuple[int, int],
+    scale: float,
+    generator: np.random.Generator,
+    max_class_share: float,
+    ignore_index: int,
 ) -> Window:
     """Draws windows until no class covers more than `max_class_share` of the labelled pixels, ten times at most (mmsegmentation's
     and DeepLab's rule: most random crops of a street are road)."""
@@ -159,7 +168,12 @@ def _recolor(pixels: Tensor, generator: np.random.Generator, settings: Augment) 
 
 
 def _place(
-    pixels: Tensor, labels: np.ndarray, window: Window, size: tuple[int, int], ignore_index: int, fill: tuple[int, int, int]
+    pixels: Tensor,
+    labels: np.ndarray,
+    window: Window,
+    size: tuple[int, int],
+    ignore_index: int,
+    fill: tuple[int, int, int],
 ) -> tuple[Tensor, Tensor]:
     mask = torch.from_numpy(labels.copy())
     if (window.scaled_height, window.scaled_width) == size:

@@ -134,7 +134,9 @@ def read(path: Path) -> dict[str, Any]:
     except CheckpointError:
         raise
     except Exception as error:
-        raise CheckpointError(f"The checkpoint {path} cannot be read ({type(error).__name__}: {_first_line(error)}).") from error
+        raise CheckpointError(
+            f"The checkpoint {path} cannot be read ({type(error).__name__}: {_first_line(error)})."
+        ) from error
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise CheckpointError(f"{path} is not a checkpoint of this segctl (format {FORMAT}).")
     return state

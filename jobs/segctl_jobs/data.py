@@ -58,7 +58,9 @@ class StepSampler(Sampler[list[tuple[int, int]]]):
     A step's samples are cut into contiguous shares, one per process, whose sizes differ by at most one.
     """
 
-    def __init__(self, length: int, batch_size: int, seed: int, *, start: int, total: int, rank: int = 0, size: int = 1) -> None:
+    def __init__(
+        self, length: int, batch_size: int, seed: int, *, start: int, total: int, rank: int = 0, size: int = 1
+    ) -> None:
         self.length, self.batch_size, self.seed = length, batch_size, seed
         self.start, self.total = start, total
         self.rank, self.size = rank, size
@@ -85,7 +87,9 @@ class TrainingSamples(Dataset[Any]):
     A data error is returned, not raised: a DataLoader would bury its sentence in a worker's traceback; `collate` raises it.
     """
 
-    def __init__(self, dataset: SegmentationDataset, info: DatasetInfo, seed: int, settings: Augment, input: Input) -> None:
+    def __init__(
+        self, dataset: SegmentationDataset, info: DatasetInfo, seed: int, settings: Augment, input: Input
+    ) -> None:
         self.dataset, self.info, self.seed, self.settings = dataset, info, seed, settings
         red, green, blue = (round(255 * channel) for channel in input.mean)
         self.fill = (red, green, blue)
@@ -117,7 +121,9 @@ def check_pair(image: np.ndarray, mask: np.ndarray, info: DatasetInfo, name: str
         DataError: Image and mask differ in size, or the mask holds a value that is neither a class nor the ignored one.
     """
     if image.shape[:2] != mask.shape:
-        raise DataError(f"Sample {name}: the image is {image.shape[1]}x{image.shape[0]}, its mask {mask.shape[1]}x{mask.shape[0]}.")
+        raise DataError(
+            f"Sample {name}: the image is {image.shape[1]}x{image.shape[0]}, its mask {mask.shape[1]}x{mask.shape[0]}."
+        )
     count = len(info.classes)
     low, high = int(mask.min()), int(mask.max())
     if low >= 0 and high < count:

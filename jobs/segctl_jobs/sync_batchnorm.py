@@ -70,7 +70,14 @@ class _Normalize(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, weight: Tensor | None, bias: Tensor | None, mean: Tensor, var: Tensor, count: float, eps: float
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor | None,
+        bias: Tensor | None,
+        mean: Tensor,
+        var: Tensor,
+        count: float,
+        eps: float,
     ) -> Tensor:
         ctx.save_for_backward(x, weight, mean, var)
         ctx.count, ctx.eps = count, eps
@@ -94,5 +101,7 @@ class _Normalize(torch.autograd.Function):
         # gain * (grad - mean_grad - (x - mean) * inverse * mean_grad_normal), gathered into grad * gain + x * slope + offset.
         slope = -gain * inverse * mean_grad_normal
         offset = -gain * mean_grad - slope * mean
-        grad_input = torch.addcmul(offset.view(shape), grad.float(), gain.view(shape)).addcmul_(x.float(), slope.view(shape))
+        grad_input = torch.addcmul(offset.view(shape), grad.float(), gain.view(shape)).addcmul_(
+            x.float(), slope.view(shape)
+        )
         return grad_input.to(x.dtype), grad_weight, grad_bias, None, None, None, None

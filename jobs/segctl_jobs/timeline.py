@@ -26,7 +26,9 @@ class Timeline:
 
     @classmethod
     def of(cls, training: Training, length: int) -> Timeline:
-        steps = training.steps or math.ceil(Fraction(training.epochs).limit_denominator(10**6) * length / training.batch_size)
+        steps = training.steps or math.ceil(
+            Fraction(training.epochs).limit_denominator(10**6) * length / training.batch_size
+        )
         every = Fraction(training.eval_every).limit_denominator(10**6)
         return cls(length, training.batch_size, max(1, steps), every, training.checkpoint_every, training.keep_every)
 

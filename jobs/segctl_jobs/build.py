@@ -1,0 +1,98 @@
+"""Puts together what a configuration names: data sets, model, loss."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from segctl import registry
+from segctl.config.schema import Config, Plugin
+from segctl.errors import ConfigError, DataError
+from segctl.plugin import DatasetInfo, SegmentationDataset, dataset_info
+from segctl.runs.files import read_json, write_json
+from segctl_jobs.distributed import World
+
+log = logging.getLogger(__name__)
+
+INITIAL_WEIGHTS = {"pretrained": False, "weights": None}
+
+
+def open_split(config: Config, split: str | None, *, training: bool) -> tuple[SegmentationDataset, DatasetInfo]:
+    """Opens a split of the configured data set (its own training or evaluation split where `split` is None).
+
+    Raises:
+        DataError: The data are missing or faulty, or the split is empty.
+    """
+    facts = dataset_info(registry.find("datasets", config.dataset.name).load())
+    chosen = split or (facts.train_split if training else facts.eval_split)
+    dataset = registry.open_dataset(config.dataset, Path(config.data_root), chosen)
+    if len(dataset) == 0:
+        raise DataError(
+            f"Split {chosen!r} of data set {config.dataset.name} is empty.", f"Look into {config.data_root}."
+        )
+    return dataset, dataset_info(dataset)
+
+
+def create_model(plugin: Plugin, num_classes: int, *, from_checkpoint: bool) -> nn.Module:
+    """Creates the model; with `from_checkpoint` without initial weights, which would only be overwritten (and perhaps downloaded)."""
+    if from_checkpoint:
+        unset = {name: value for name, value in INITIAL_WEIGHTS.items() if name in plugin.options}
+        plugin = plugin.model_copy(update={"options": {**plugin.options, **unset}})
+    model: nn.Module = registry.create_model(plugin, num_classes)
+    return model
+
+
+def create_loss(config: Config, info: DatasetInfo, class_pixels: Callable[[], list[int]]) -> Callable[..., object]:
+    loss: Callable[..., object] = registry.create_loss(
+        config.loss, num_classes=len(info.classes), ignore_index=info.ignore_index, class_pixels=class_pixels
+    )
+    return loss
+
+
+def count_class_pixels(dataset: SegmentationDataset, info: DatasetInfo, world: World, cache: Path) -> list[int]:
+    """Pixels of each class in all masks of `dataset`; each process counts its share, and the sum is kept in `cache`.
+
+    Masks come from the data set's ``mask(index)`` where it has one, which spares decoding the images.
+    """
+    counts = (read_json(cache) or {}).get("class_pixels")
+    # All processes must take the same way: a file system may show the cache to some of them later than to others.
+    if world.sum(torch.tensor(int(counts is None))).item() == 0:
+        return list(counts)  # type: ignore[arg-type]
+    log.info("counting the pixels of each class in %d masks", len(dataset))
+    read_mask = getattr(dataset, "mask", lambda index: dataset[index][1])
+
+    def count(index: int) -> np.ndarray:
+        mask = np.asarray(read_mask(index))
+        return np.bincount(mask[mask != info.ignore_index], minlength=len(info.classes))[: len(info.classes)]
+
+    with ThreadPoolExecutor(4) as threads:
+        own = sum(
+            threads.map(count, range(world.rank, len(dataset), world.size)), np.zeros(len(info.classes), np.int64)
+        )
+    total = [int(pixels) for pixels in world.sum(torch.from_numpy(np.asarray(own, dtype=np.int64))).tolist()]
+    if world.is_main:
+        write_json(cache, {"class_pixels": total})
+    return total
+
+
+def amp_dtype(setting: str, device: torch.device) -> torch.dtype | None:
+    """The autocast type for `train.amp` on `device`, or None for full precision.
+
+    Raises:
+        ConfigError: fp16 on a CPU, whose gradients would vanish without a scaler for it.
+    """
+    if setting == "auto":
+        return (
+            torch.bfloat16
+            if device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+            else None
+        )
+    if setting == "fp16" and device.type == "cpu":
+        raise ConfigError("train.amp: fp16 needs a GPU.", "Use bf16 or off on a CPU.")
+    return {"bf16": torch.bfloat16, "fp16": torch.float16, "off": None}[setting]

@@ -1,0 +1,113 @@
+"""What would only fail after hours in a queue is tried before: the data, the model and the loss of a configuration, on a small input."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from segctl.config.schema import Config
+from segctl.errors import PluginError, SegctlError
+from segctl.plugin import DatasetInfo
+from segctl_jobs.build import amp_dtype, create_loss, create_model, open_split
+from segctl_jobs.data import check_pair
+
+SIDE = 96  # pixels; enough for an output stride of 32 with room, small enough for a laptop
+SHOWN = 5
+
+
+def check(config: Config) -> tuple[str, ...]:
+    """Opens both splits, reads a sample of each, and runs the real model and loss forward and backward once.
+
+    Returns:
+        What the user should know although nothing is wrong.
+
+    Raises:
+        SegctlError: What is wrong, as the job itself would have said it.
+    """
+    notices: list[str] = []
+    dataset, info = open_split(config, None, training=True)
+    held_out, held_out_info = open_split(config, config.eval.split, training=False)
+    if held_out_info.classes != info.classes:
+        raise SegctlError(
+            f"The splits of data set {config.dataset.name} disagree about the classes: {', '.join(info.classes)} to train on, "
+            f"{', '.join(held_out_info.classes)} to evaluate on."
+        )
+    notices += [str(notice) for notice in getattr(dataset, "notices", ())]
+    for samples in (dataset, held_out):
+        image, mask = samples[0]
+        check_pair(image, mask, info, samples.name(0))
+    if config.launch.on == "local":
+        uses_gpu = torch.cuda.is_available() and config.launch.gpus != 0
+        amp_dtype(config.train.amp, torch.device("cuda" if uses_gpu else "cpu"))
+    notices += _try_model(config, info)
+    return tuple(notices)
+
+
+def _try_model(config: Config, info: DatasetInfo) -> list[str]:
+    torch.manual_seed(config.seed)
+    model = create_model(config.model, len(info.classes), from_checkpoint=False).train()
+    # Counting the pixels of the whole training split is the job's; any counts do to try the loss.
+    loss = create_loss(config, info, lambda: [1] * len(info.classes))
+    images = torch.randn(2, 3, SIDE, SIDE)
+    target = torch.randint(len(info.classes), (2, SIDE, SIDE))
+    target[:, :4] = info.ignore_index
+    outputs = _forward(config, model, images)
+    _check_logits(config, outputs, images, len(info.classes))
+    total = _total(config, loss, outputs, target)
+    total.backward()
+    notices = []
+    unused = [
+        name for name, parameter in model.named_parameters() if parameter.requires_grad and parameter.grad is None
+    ]
+    if unused:
+        notices.append(
+            f"{len(unused)} parameters of model {config.model.name} never get a gradient ({', '.join(unused[:SHOWN])}"
+            f"{', ...' if len(unused) > SHOWN else ''}): it cannot be trained on more than one process."
+        )
+    options = config.model.options
+    if options.get("pretrained") is False and options.get("weights") is None:
+        notices.append(
+            f"Model {config.model.name} starts from random weights; `--model.pretrained true` starts from ImageNet's "
+            "(`--model.weights FILE`: from a file)."
+        )
+    return notices
+
+
+def _forward(config: Config, model: nn.Module, images: Tensor) -> object:
+    try:
+        outputs: object = model(images)
+    except SegctlError:
+        raise
+    except Exception as error:
+        raise PluginError(
+            f"Model {config.model.name} fails on images of {SIDE}x{SIDE}: {type(error).__name__}: {error}.",
+            f"`segctl plugins check {config.model.name}` says more.",
+        ) from error
+    return outputs
+
+
+def _check_logits(config: Config, outputs: object, images: Tensor, num_classes: int) -> None:
+    logits = outputs.get("out") if isinstance(outputs, dict) else outputs
+    expected = (images.shape[0], num_classes, *images.shape[2:])
+    if not isinstance(logits, Tensor) or tuple(logits.shape) != expected:
+        found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        raise PluginError(
+            f"Model {config.model.name} returns {found} for images {tuple(images.shape)}; logits {expected} are wanted, "
+            'alone or as "out" of a dict.'
+        )
+
+
+def _total(config: Config, loss: object, outputs: object, target: Tensor) -> Tensor:
+    name = config.loss.name if config.loss is not None else "the default loss"
+    try:
+        terms = loss(outputs, target)  # type: ignore[operator]
+    except SegctlError:
+        raise
+    except Exception as error:
+        raise PluginError(
+            f"Loss {name} fails on the outputs of model {config.model.name}: {type(error).__name__}: {error}."
+        ) from error
+    total: Tensor = sum(terms.values()) if isinstance(terms, dict) else terms
+    if not torch.isfinite(total).all():
+        raise PluginError(f"Loss {name} of model {config.model.name} is {float(total)} on a small random input.")
+    return total

@@ -1,0 +1,87 @@
+"""What a job says about itself: rank 0 replaces status.json and appends to metrics.jsonl; a failing rank leaves its error."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import socket
+import time
+import traceback
+from collections.abc import Mapping
+from typing import Any
+
+from segctl.errors import SegctlError
+from segctl.runs.files import append_json_line, write_json
+from segctl.runs.run import Run
+from segctl_jobs.distributed import World
+
+log = logging.getLogger(__name__)
+
+STATUS_INTERVAL = 1.0  # seconds between two writes of status.json, which may lie on a network file system
+
+
+def attempt() -> int:
+    return int(os.environ.get("SEGCTL_ATTEMPT", "1"))
+
+
+class Reporter:
+    """Rank 0's pen; on the other ranks every method does nothing."""
+
+    def __init__(self, run: Run, world: World) -> None:
+        self._run = run
+        self._active = world.is_main
+        self._written = 0.0
+        self._status: dict[str, Any] = {
+            "attempt": attempt(),
+            "phase": "starting",
+            "host": socket.gethostname(),
+            "device": str(world.device.type),
+            "world_size": world.size,
+        }
+
+    def status(self, *, now: bool = False, **fields: Any) -> None:
+        """Updates fields of status.json and the heartbeat; written at most once a second unless `now`."""
+        self._status.update(json_safe(fields))
+        moment = time.time()
+        if self._active and (now or moment - self._written >= STATUS_INTERVAL):
+            self._written = moment
+            write_json(self._run.status_file, {**self._status, "heartbeat": moment})
+
+    def record(self, event: str, **fields: Any) -> None:
+        """Appends a record to metrics.jsonl."""
+        if self._active:
+            append_json_line(self._run.metrics_file, {"event": event, "time": time.time(), **json_safe(fields)})
+
+
+def json_safe(value: Any) -> Any:
+    """JSON knows neither NaN nor infinity: None stands for both."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: json_safe(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [json_safe(item) for item in value]
+    return value
+
+
+def report_error(run: Run, error: BaseException) -> None:
+    """Writes errors/rankN.json; should even that fail, the log has the traceback."""
+    rank = int(os.environ.get("RANK", 0))
+    expected = isinstance(error, SegctlError)
+    content = {
+        "attempt": attempt(),
+        "rank": rank,
+        "host": socket.gethostname(),
+        "type": type(error).__name__,
+        "message": error.message if isinstance(error, SegctlError) else str(error),
+        "hint": error.hint if isinstance(error, SegctlError) else "",
+        "traceback": "".join(traceback.format_exception(error)),
+        "time": time.time(),
+        "user_error": expected,
+    }
+    try:
+        run.errors.mkdir(exist_ok=True)
+        write_json(run.error_file(rank), content)
+    except OSError as failure:
+        log.error("The error could not be written to %s: %s", run.error_file(rank), failure)

@@ -1,0 +1,440 @@
+"""Training: a function of (configuration, step).
+
+Every step seeds its own randomness and takes its own samples, the learning rate follows from the step's number, and a checkpoint holds all
+the rest. A run that was cut off therefore goes on as if nothing had happened.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+import os
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from segctl.config.load import dump
+from torch import Tensor, nn
+
+from segctl import registry
+from segctl.config.schema import Config
+from segctl.errors import ConfigError, NonFiniteLossError, listing
+from segctl.plugin import DatasetInfo, SegmentationDataset, model_traits
+from segctl.runs.run import Run
+from segctl_jobs import checkpoint
+from segctl_jobs.build import amp_dtype, count_class_pixels, create_loss, create_model, open_split
+from segctl_jobs.data import Batch, StepSampler, TrainingSamples, default_workers, training_batches
+from segctl_jobs.distributed import World, distribute
+from segctl_jobs.evaluate import evaluate
+from segctl_jobs.inference import normalize
+from segctl_jobs.metrics import summarize
+from segctl_jobs.optim import MovingAverage, create_optimizer, set_learning_rate
+from segctl_jobs.reporter import Reporter, attempt
+from segctl_jobs.timeline import Timeline, learning_rate_factor
+
+log = logging.getLogger(__name__)
+
+Stop = Callable[[], "str | None"]
+
+
+@dataclass
+class Progress:
+    """How far a training is; saved in every checkpoint."""
+
+    step: int = 0
+    evaluated_step: int = 0
+    miou: float | None = None
+    best_miou: float | None = None
+    best_step: int | None = None
+
+
+@dataclass(frozen=True)
+class Engine:
+    """The moving parts of a training on one process; `replica` is `model`, wrapped for several processes."""
+
+    config: Config
+    world: World
+    timeline: Timeline
+    model: nn.Module
+    replica: nn.Module
+    loss: Callable[..., Any]
+    optimizer: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler
+    average: MovingAverage | None
+    amp: torch.dtype | None
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """Means over the samples of one step, of all processes; `stop` when any process was asked to."""
+
+    loss: float
+    grad_norm: float
+    stop: bool
+
+
+def run(run: Run, config: Config, world: World, stop: Stop) -> bool:
+    """Trains `run` to its end, from its newest checkpoint where it has one.
+
+    Returns:
+        True when the training is complete; False when it was stopped, with a checkpoint, as `stop` asked.
+
+    Raises:
+        NonFiniteLossError: The loss or the gradient was NaN or infinite; the weights of the step before are the last.
+        SegctlError: Something in the data, weights or checkpoints is wrong.
+    """
+    reporter = Reporter(run, world)
+    reporter.status(now=True)
+    dataset, info = open_split(config, None, training=True)
+    held_out, _ = open_split(config, config.eval.split, training=False)
+    state = checkpoint.newest(run.checkpoints)
+    engine = assemble(run, config, world, dataset, info, from_checkpoint=state is not None)
+    progress = restore(engine, run, state) if state is not None else Progress()
+    _announce(engine, run, reporter, progress)
+    writer = checkpoint.CheckpointWriter(run.checkpoints)
+
+    def assess() -> bool:
+        return _evaluate(engine, held_out, info, progress, reporter, stop)
+
+    def save(*, best: bool) -> None:
+        if world.is_main:
+            kept = engine.timeline.keeps_at(progress.step)
+            writer.save(snapshot(engine, info, progress), best=best, keep_as=f"epoch-{kept:04d}.pt" if kept else None)
+            reporter.status(checkpoint_step=progress.step)
+
+    try:
+        finished = _train(engine, dataset, info, progress, reporter, stop, assess, save)
+    finally:
+        writer.wait()
+    _conclude(engine, reporter, progress, finished, stop)
+    return finished
+
+
+def assemble(
+    run: Run, config: Config, world: World, dataset: SegmentationDataset, info: DatasetInfo, *, from_checkpoint: bool
+) -> Engine:
+    """Builds model, loss and optimizer on this process's device.
+
+    Raises:
+        ConfigError: The batch is smaller than the number of processes, or the arithmetic does not suit the device.
+    """
+    training = config.train
+    if training.batch_size < world.size:
+        raise ConfigError(
+            f"train.batch_size: {training.batch_size} samples cannot be shared by {world.size} processes.",
+            "Use a larger batch or fewer processes.",
+        )
+    _choose_algorithms(config)
+    amp = amp_dtype(training.amp, world.device)
+    torch.manual_seed(config.seed)
+    if not world.is_main:
+        world.barrier()  # rank 0 goes first: it alone downloads pretrained weights
+    model = create_model(config.model, len(info.classes), from_checkpoint=from_checkpoint)
+    if world.is_main:
+        world.barrier()
+    model.to(world.device, memory_format=torch.channels_last if training.channels_last else torch.contiguous_format)
+    if training.compile:
+        model.compile()
+    replica = distribute(model, world, sync_bn=training.sync_bn)
+    model = replica.module if world.size > 1 else replica
+    loss = create_loss(config, info, lambda: count_class_pixels(dataset, info, world, run.path / "class_pixels.json"))
+    if isinstance(loss, nn.Module):
+        loss.to(world.device)
+    traits = model_traits(registry.find("models", config.model.name).load())
+    return Engine(
+        config=config,
+        world=world,
+        timeline=Timeline.of(training, len(dataset)),
+        model=model,
+        replica=replica.train(),
+        loss=loss,
+        optimizer=create_optimizer(model, config.optimizer, traits.backbone),
+        scaler=torch.amp.GradScaler(world.device.type, enabled=amp == torch.float16),
+        average=MovingAverage(model, training.ema) if training.ema is not None else None,
+        amp=amp,
+    )
+
+
+def _choose_algorithms(config: Config) -> None:
+    torch.backends.cudnn.benchmark = not config.train.deterministic
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
+    if config.train.deterministic:
+        torch.use_deterministic_algorithms(True, warn_only=True)
+
+
+def snapshot(engine: Engine, info: DatasetInfo, progress: Progress) -> dict[str, Any]:
+    """Everything that a training needs to go on and a prediction needs to be made. The random state is `seed` and `step`: see `seed_step`."""
+    return {
+        **asdict(progress),
+        "seed": engine.config.seed,
+        "model": engine.model.state_dict(),
+        "ema": engine.average.model.state_dict() if engine.average else None,
+        "optimizer": engine.optimizer.state_dict(),
+        "scaler": engine.scaler.state_dict(),
+        "config": dump(engine.config),
+        "dataset_info": asdict(info),
+    }
+
+
+def restore(engine: Engine, run: Run, state: dict[str, Any]) -> Progress:
+    """Puts a checkpoint's state into the engine.
+
+    Raises:
+        CheckpointError: It is another model's.
+    """
+    path = checkpoint.step_file(run.checkpoints, state["step"])
+    checkpoint.fit(engine.model, state["model"], path)
+    if engine.average is not None and state["ema"] is not None:
+        checkpoint.fit(engine.average.model, state["ema"], path)
+    engine.optimizer.load_state_dict(state["optimizer"])
+    engine.scaler.load_state_dict(state["scaler"])
+    if engine.world.is_main:
+        checkpoint.relink_best(run.checkpoints, state)
+    return Progress(**{name: state[name] for name in Progress.__dataclass_fields__})
+
+
+def _train(
+    engine: Engine,
+    dataset: SegmentationDataset,
+    info: DatasetInfo,
+    progress: Progress,
+    reporter: Reporter,
+    stop: Stop,
+    assess: Callable[[], bool],
+    save: Callable[..., None],
+) -> bool:
+    """The loop; True when all steps and evaluations are done."""
+    config, world, timeline = engine.config, engine.world, engine.timeline
+    # A run that was stopped during an evaluation, or killed between one and its checkpoint, starts with it.
+    if timeline.evaluates_at(progress.step) and progress.evaluated_step < progress.step and progress.step > 0:
+        if not assess():
+            return False
+        save(best=progress.best_step == progress.step)
+    sampler = StepSampler(
+        len(dataset),
+        config.train.batch_size,
+        config.seed,
+        start=progress.step,
+        total=timeline.total,
+        rank=world.rank,
+        size=world.size,
+    )
+    samples = TrainingSamples(dataset, info, config.seed, config.augment, config.input)
+    meter = Meter(config.train.batch_size)
+    for batch in training_batches(samples, sampler, world, _workers(config, world)):
+        result = train_step(engine, batch, progress.step, stop)
+        progress.step += 1
+        step = progress.step
+        meter.add(result)
+        if step % config.train.log_every == 0 or step == timeline.total or step == 1:
+            reporter.record("train", step=step, epoch=timeline.epoch(step), lr=_lr(engine), **meter.read())
+        rate = meter.samples_per_second
+        reporter.status(
+            phase="training",
+            step=step,
+            epoch=timeline.epoch(step),
+            loss=result.loss,
+            lr=_lr(engine),
+            samples_per_second=rate,
+            eta_seconds=(timeline.total - step) * config.train.batch_size / rate if rate else None,
+        )
+        stopping = result.stop
+        if not stopping and timeline.evaluates_at(step):
+            stopping = not assess()
+            meter.restart()
+        if stopping or timeline.checkpoints_at(step):
+            save(best=progress.best_step == step)
+        if stopping:
+            return False
+    return True
+
+
+def train_step(engine: Engine, batch: Batch, step: int, stop: Stop) -> StepResult:
+    """One optimizer step on this process's share of the batch, in `train.accumulate` parts.
+
+    Gradients are those of the mean over the samples of the whole batch, however unequal the shares. No process changes its
+    weights before all have found their loss and gradient finite.
+
+    Raises:
+        NonFiniteLossError: On every process alike.
+    """
+    config, world = engine.config, engine.world
+    seed_step(config.seed, step, world.rank)
+    set_learning_rate(engine.optimizer, learning_rate_factor(step, engine.timeline.total, config.schedule))
+    engine.optimizer.zero_grad(set_to_none=True)
+    count = len(batch.names)
+    parts = min(config.train.accumulate, count)
+    loss_sum = torch.zeros((), device=world.device)
+    bounds = [count * part // parts for part in range(parts + 1)]
+    for part, (first, last) in enumerate(zip(bounds, bounds[1:], strict=False)):
+        together = part == parts - 1 or world.size == 1
+        with contextlib.nullcontext() if together else engine.replica.no_sync():  # type: ignore[operator]
+            loss = _loss(engine, batch.images[first:last], batch.masks[first:last])
+            weighted = loss * ((last - first) / config.train.batch_size)
+            # DDP averages over the processes; the sum is wanted.
+            engine.scaler.scale(weighted * world.size).backward()
+        loss_sum += weighted.detach()
+    engine.scaler.unscale_(engine.optimizer)
+    gradients = [parameter.grad for parameter in engine.model.parameters() if parameter.grad is not None]
+    norm = nn.utils.get_total_norm(gradients)
+    own_loss, grad_norm = torch.stack([loss_sum, norm.to(loss_sum)]).tolist()
+    finite = math.isfinite(own_loss) and (engine.scaler.is_enabled() or math.isfinite(grad_norm))
+    wanted, wrong, loss_value = world.sum(
+        torch.tensor([stop() is not None, not finite, own_loss], dtype=torch.float64)
+    ).tolist()
+    if wrong:
+        _refuse_to_go_on(engine, batch, step, own_loss, grad_norm, finite)
+    if config.train.clip_norm is not None:
+        nn.utils.clip_grads_with_norm_(engine.model.parameters(), config.train.clip_norm, norm)
+    engine.scaler.step(engine.optimizer)
+    engine.scaler.update()
+    if engine.average is not None:
+        engine.average.update(engine.model, step)
+    return StepResult(loss_value, grad_norm, wanted > 0)
+
+
+def _loss(engine: Engine, images: Tensor, masks: Tensor) -> Tensor:
+    device = engine.world.device
+    inputs = normalize(images.to(device, non_blocking=True), engine.config.input)
+    target = masks.to(device, non_blocking=True).long()
+    with torch.autocast(device.type, dtype=engine.amp, enabled=engine.amp is not None):
+        terms = engine.loss(engine.replica(inputs), target)
+    return sum(terms.values(), torch.zeros((), device=device)) if isinstance(terms, dict) else terms
+
+
+def seed_step(seed: int, step: int, rank: int) -> None:
+    """Makes dropout and the like functions of (seed, step, process)."""
+    torch.manual_seed(int(np.random.SeedSequence([seed, step, rank]).generate_state(1, np.uint64)[0] >> 1))
+
+
+def _refuse_to_go_on(engine: Engine, batch: Batch, step: int, loss: float, grad_norm: float, finite: bool) -> None:
+    own = None if finite else (loss, grad_norm, batch.names)
+    reports = [report for report in engine.world.gather(own) if report is not None]
+    loss, grad_norm, _ = reports[0]
+    what = f"loss was {loss}" if not math.isfinite(loss) else f"norm of the gradient was {grad_norm}"
+    names = [name for report in reports for name in report[2]]
+    raise NonFiniteLossError(
+        f"The {what} at step {step + 1}, on the samples {listing(names[:16])}{' and more' if len(names) > 16 else ''}.",
+        "Lower optimizer.lr, warm up (schedule.warmup_steps), clip the gradient (train.clip_norm) or set train.amp to off; "
+        "`segctl resume` goes on from the last checkpoint.",
+    )
+
+
+def _evaluate(
+    engine: Engine, held_out: SegmentationDataset, info: DatasetInfo, progress: Progress, reporter: Reporter, stop: Stop
+) -> bool:
+    """Evaluates the weights as they are (their moving average where there is one); False when stopped on the way."""
+    model = engine.average.model if engine.average is not None else engine.model
+
+    def show(done: int, total: int) -> None:
+        reporter.status(phase="evaluating", eval_done=done, eval_total=total)
+
+    confusion = evaluate(
+        model,
+        held_out,
+        info,
+        engine.config.eval,
+        engine.config.input,
+        engine.world,
+        amp=engine.amp,
+        stop=lambda: stop() is not None,
+        progress=show,
+        predictions=None,
+    )
+    engine.replica.train()
+    if confusion is None:
+        return False
+    measures = summarize(confusion, info.classes)
+    progress.evaluated_step, progress.miou = progress.step, measures["miou"]
+    if progress.miou is not None and (progress.best_miou is None or progress.miou > progress.best_miou):
+        progress.best_miou, progress.best_step = progress.miou, progress.step
+    reporter.record("eval", step=progress.step, epoch=engine.timeline.epoch(progress.step), **measures)
+    reporter.status(
+        now=True,
+        phase="training",
+        miou=progress.miou,
+        best_miou=progress.best_miou,
+        best_step=progress.best_step,
+        eval_done=None,
+    )
+    return True
+
+
+class Meter:
+    """Loss and speed since the last reading."""
+
+    def __init__(self, batch_size: int) -> None:
+        self.batch_size = batch_size
+        self.samples_per_second: float | None = None
+        self.restart()
+
+    def restart(self) -> None:
+        """Starts afresh, so that an evaluation does not count as slow training."""
+        self._results: list[StepResult] = []
+        self._began = time.perf_counter()
+
+    def add(self, result: StepResult) -> None:
+        self._results.append(result)
+        seconds = time.perf_counter() - self._began
+        if len(self._results) > 1 or self.samples_per_second is None:
+            self.samples_per_second = len(self._results) * self.batch_size / seconds
+
+    def read(self) -> dict[str, float | None]:
+        count = len(self._results)
+        values: dict[str, float | None] = {
+            "loss": sum(result.loss for result in self._results) / count,
+            "grad_norm": self._results[-1].grad_norm,
+            "samples_per_second": self.samples_per_second,
+        }
+        self.restart()
+        return values
+
+
+def _announce(engine: Engine, run: Run, reporter: Reporter, progress: Progress) -> None:
+    timeline = engine.timeline
+    if engine.world.is_main:
+        for leftover in run.checkpoints.glob(".tmp-*"):  # of an attempt that was killed while writing
+            leftover.unlink(missing_ok=True)
+    log.info(
+        "training from step %d to %d on %d process(es), %s",
+        progress.step,
+        timeline.total,
+        engine.world.size,
+        engine.world.device,
+    )
+    reporter.record("start", step=progress.step, steps=timeline.total, world_size=engine.world.size, attempt=attempt())
+    reporter.status(
+        now=True,
+        phase="training",
+        step=progress.step,
+        steps=timeline.total,
+        epoch=timeline.epoch(progress.step),
+        epochs=timeline.epoch(timeline.total),
+        miou=progress.miou,
+        best_miou=progress.best_miou,
+        best_step=progress.best_step,
+        checkpoint_step=progress.step or None,
+    )
+
+
+def _conclude(engine: Engine, reporter: Reporter, progress: Progress, finished: bool, stop: Stop) -> None:
+    reporter.record("end", step=progress.step, reason="completed" if finished else "stopped")
+    reporter.status(
+        now=True,
+        phase="completed" if finished else "stopped",
+        stopped_by=None if finished else stop() or "another rank",
+    )
+
+
+def _workers(config: Config, world: World) -> int:
+    if config.train.workers is not None:
+        return config.train.workers
+    return default_workers(len(os.sched_getaffinity(0)), world.local_size, world.device)
+
+
+def _lr(engine: Engine) -> float:
+    return float(engine.optimizer.param_groups[0]["lr"])
