@@ -16,6 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .backbones.weights import initialise
+
 __all__ = ["ENet", "enet"]
 
 
@@ -194,6 +196,14 @@ def _expansion(in_channels: int, out_channels: int) -> tuple[nn.Module, nn.Modul
     return nn.Conv2d(in_channels, out_channels, 1, bias=False), nn.BatchNorm2d(out_channels, eps=1e-3)
 
 
-def enet(num_classes: int) -> nn.Module:
-    """ENet: a small, fast encoder-decoder (0.35 M parameters), trained from scratch."""
-    return ENet(num_classes)
+def enet(num_classes: int, *, weights: str | None = None) -> nn.Module:
+    """ENet: a small, fast encoder-decoder (0.35 million parameters), trained from scratch.
+
+    Args:
+        num_classes: Number of classes.
+        weights: A local file to start from: a state dict of the whole model.
+
+    Raises:
+        WeightsError: The weights cannot be read, or do not fit.
+    """
+    return initialise(ENet(num_classes), weights=weights)

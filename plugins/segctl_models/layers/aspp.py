@@ -1,0 +1,48 @@
+"""Atrous spatial pyramid pooling of DeepLabv3: Chen et al. 2017, https://arxiv.org/abs/1706.05587, section 3.3."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from .pooling import ImagePooling
+
+__all__ = ["ASPP"]
+
+
+class ASPP(nn.Module):
+    """Parallel 1x1, dilated 3x3 and image-level features, concatenated and projected.
+
+    Args:
+        in_channels: Channels of the feature map.
+        rates: Dilations of the 3x3 convolutions: (6, 12, 18) at output stride 16, doubled at 8.
+        out_channels: Channels of each branch and of the result.
+
+    Maps ``(N, in, h, w)`` to ``(N, out, h, w)``. Parameters are named as in torchvision's ``ASPP``.
+    """
+
+    def __init__(self, in_channels: int, rates: Sequence[int], out_channels: int = 256) -> None:
+        super().__init__()
+        self.convs = nn.ModuleList(
+            [
+                _conv_norm_act(in_channels, out_channels, 1),
+                *(_conv_norm_act(in_channels, out_channels, 3, dilation=rate) for rate in rates),
+                ImagePooling(in_channels, out_channels),
+            ]
+        )
+        project = _conv_norm_act(len(self.convs) * out_channels, out_channels, 1)
+        self.project = nn.Sequential(*project, nn.Dropout(0.5))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.project(torch.cat([branch(x) for branch in self.convs], dim=1))
+
+
+def _conv_norm_act(in_channels: int, out_channels: int, size: int, dilation: int = 1) -> nn.Sequential:
+    padding = dilation * (size // 2)
+    return nn.Sequential(
+        nn.Conv2d(in_channels, out_channels, size, padding=padding, dilation=dilation, bias=False),
+        nn.BatchNorm2d(out_channels),
+        nn.ReLU(),
+    )
