@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -16,17 +17,113 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from segctl.config import schema
-from segctl.errors import SegctlError
+from segctl.errors import CheckpointError, SegctlError, listing
 from segctl.plugin import DatasetInfo, SegmentationDataset
+from segctl.runs.files import read_json, write_json
+from segctl.runs.run import Run
+from segctl_jobs import checkpoint
+from segctl_jobs.build import amp_dtype, create_model, open_split
 from segctl_jobs.data import check_pair, default_workers, start_worker
 from segctl_jobs.distributed import World
-from segctl_jobs.inference import is_tiled, predict_mask
-from segctl_jobs.metrics import confusion_matrix
+from segctl_jobs.image_threads import ImageThreads
+from segctl_jobs.inference import is_tiled, pixels_at_once, predict_mask
+from segctl_jobs.metrics import confusion_matrix, summarize
 from segctl_jobs.pictures import mask_picture, save_png
+from segctl_jobs.reporter import Reporter, attempt
 
-__all__ = ["Counted", "count", "evaluate"]
+__all__ = ["Counted", "count", "evaluate", "run"]
+
+log = logging.getLogger(__name__)
 
 SECONDS_BETWEEN_POLLS = 2.0
+
+
+def run(run: Run, config: schema.Config, world: World, stop: Callable[[], str | None]) -> bool:
+    """The evaluation job: predicts a split with the checkpoint that run.json names, and writes eval.json.
+
+    Returns:
+        True when it is complete; False when it was stopped, as `stop` asked, with nothing counted.
+
+    Raises:
+        CheckpointError: The checkpoint is missing, damaged, or not of this model or of these classes.
+        DataError: The data set is missing or faulty.
+    """
+    reporter = Reporter(run, world)
+    reporter.status(now=True)
+    record = read_json(run.run_file) or {}
+    path = Path(record["checkpoint"])
+    dataset, info = open_split(config, config.eval.split, training=False)
+    state = checkpoint.read(path)
+    check_classes(state, info.classes, path)
+    model = trained_model(config, state, path, world.device)
+    log.info("evaluating %s on %d images, %d process(es), %s", path, len(dataset), world.size, world.device)
+    reporter.record("start", step=state["step"], world_size=world.size, attempt=attempt())
+    began = time.monotonic()
+    counted = count(
+        model,
+        dataset,
+        info,
+        config.eval,
+        config.input,
+        world,
+        amp=amp_dtype(config.train.amp, world.device),
+        stop=lambda: stop() is not None,
+        progress=lambda done, total: reporter.status(
+            phase="evaluating", step=state["step"], eval_done=done, eval_total=total
+        ),
+        predictions=run.predictions if config.eval.save_predictions else None,
+        workers=config.train.workers,
+    )
+    if counted is None:
+        reporter.record("end", step=state["step"], reason="stopped")
+        reporter.status(now=True, phase="stopped", stopped_by=stop() or "another rank")
+        return False
+    measures = summarize(counted.confusion, info.classes)
+    if world.is_main:
+        facts = {
+            **{key: record[key] for key in ("id", "of") if key in record},
+            "checkpoint": str(path),
+            "step": state["step"],
+            "weights": "model" if state["ema"] is None else "ema",
+            "dataset": config.dataset.name,
+            "split": config.eval.split or info.eval_split,
+            "settings": config.eval.model_dump(mode="json"),
+            "images": counted.images,
+            "tiled_images": counted.tiled,
+            "seconds": round(time.monotonic() - began, 3),
+            "world_size": world.size,
+        }
+        write_json(run.eval_file, {**facts, **measures, "confusion": counted.confusion.tolist()})
+    reporter.record("eval", step=state["step"], **measures)
+    reporter.record("end", step=state["step"], reason="completed")
+    reporter.status(now=True, phase="completed", miou=measures["miou"], eval_done=counted.images)
+    return True
+
+
+def trained_model(config: schema.Config, state: Mapping[str, Any], path: Path, device: torch.device) -> nn.Module:
+    """The model of `config` on `device`, with the weights of a checkpoint (their moving average where it has one).
+
+    Raises:
+        CheckpointError: The weights are another model's.
+    """
+    model = create_model(config.model, len(state["dataset_info"]["classes"]), from_checkpoint=True)
+    checkpoint.fit(model, state["model"] if state["ema"] is None else state["ema"], path)
+    layout = torch.channels_last if config.train.channels_last else torch.contiguous_format
+    return model.to(device, memory_format=layout).eval()
+
+
+def check_classes(state: Mapping[str, Any], classes: Sequence[str], path: Path) -> None:
+    """Refuses to score predictions of one set of classes against masks of another.
+
+    Raises:
+        CheckpointError: The classes that the checkpoint was trained on are not `classes`.
+    """
+    trained = state["dataset_info"]["classes"]
+    if list(trained) != list(classes):
+        raise CheckpointError(
+            f"{path} was trained on other classes ({listing(trained)}) than the data set has ({listing(classes)}).",
+            "Evaluate on the data it was trained for, or train again.",
+        )
 
 
 @dataclass(frozen=True)
@@ -111,33 +208,40 @@ def count(
         PluginError: The model's output is not of the promised shape.
     """
     model = model.module if isinstance(model, nn.parallel.DistributedDataParallel) else model  # DDP would synchronise
-    confusion = torch.zeros(len(info.classes), len(info.classes), dtype=torch.int64, device=world.device)
-    tiled, done = 0, 0
+    classes = len(info.classes)
+
+    def predict_and_count(model: nn.Module, index: int, image: np.ndarray, mask: np.ndarray) -> tuple[Tensor, int]:
+        predicted = predict_mask(
+            model,
+            image,
+            num_classes=classes,
+            settings=settings,
+            input=input,
+            device=world.device,
+            amp=amp,
+            flip_pairs=info.flip_pairs,
+        )
+        if predictions is not None:
+            save_png(mask_picture(predicted, info), prediction_path(predictions, dataset.name(index)))
+        truth, guess = torch.from_numpy(mask).to(world.device), torch.from_numpy(predicted).to(world.device)
+        return confusion_matrix(truth, guess, classes, info.ignore_index), int(is_tiled(*mask.shape, settings))
+
+    confusion, tiled = torch.zeros(classes, classes, dtype=torch.int64, device=world.device), 0
     samples = _samples(dataset, info, world, workers)
     agreement = _Agreement(world, stop)
-    with _predicting(model):
+    threads = ImageThreads(model, predict_and_count, device=world.device, pixels=settings.max_pixels)
+    with _predicting(model), threads as images:
         for first in range(0, len(dataset), world.size):
             if agreement.stop():
                 return None
             if first + world.rank < len(dataset):  # else this process has one image less, but still takes part
                 index, image, mask = next(samples)
-                predicted = predict_mask(
-                    model,
-                    image,
-                    num_classes=len(info.classes),
-                    settings=settings,
-                    input=input,
-                    device=world.device,
-                    amp=amp,
-                    flip_pairs=info.flip_pairs,
-                )
-                confusion += _count_one(mask, predicted, info, world.device)
-                tiled += is_tiled(*predicted.shape, settings)
-                if predictions is not None:
-                    save_png(mask_picture(predicted, info), prediction_path(predictions, dataset.name(index)))
-            done = min(len(dataset), first + world.size)
+                for counts, was_tiled in images.submit(pixels_at_once(*mask.shape, settings), index, image, mask):
+                    confusion, tiled = confusion + counts, tiled + was_tiled
             if progress is not None and world.is_main:
-                progress(done, len(dataset))
+                progress(min(len(dataset), first + world.size), len(dataset))
+        for counts, was_tiled in images.finish():
+            confusion, tiled = confusion + counts, tiled + was_tiled
     sums = world.sum(torch.cat([confusion.cpu().reshape(-1), torch.tensor([tiled])]))
     return Counted(sums[:-1].reshape(confusion.shape).numpy(), len(dataset), int(sums[-1]))
 
@@ -149,11 +253,6 @@ def prediction_path(folder: Path, name: str) -> Path:
     for suffix in (".png", ".jpg", ".jpeg"):
         last = last.removesuffix(suffix)
     return folder.joinpath(*parents, f"{last}.png")
-
-
-def _count_one(mask: np.ndarray, predicted: np.ndarray, info: DatasetInfo, device: torch.device) -> Tensor:
-    truth, guess = torch.from_numpy(mask).to(device), torch.from_numpy(predicted).to(device)
-    return confusion_matrix(truth, guess, len(info.classes), info.ignore_index)
 
 
 class _Agreement:

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from segctl.config import schema
 from segctl.errors import PluginError
 
-__all__ = ["is_tiled", "logits_of", "normalize", "predict_mask", "window_starts"]
+__all__ = ["is_tiled", "logits_of", "normalize", "pixels_at_once", "predict_mask", "window_starts"]
 
 # No network sees less than this: beneath its total stride (32 for most backbones) pooling runs out of pixels.
 SMALLEST_SIDE = 32
@@ -121,10 +121,10 @@ def window_starts(length: int, window: int, overlap: float) -> tuple[int, ...]:
 
 def is_tiled(height: int, width: int, settings: schema.Evaluation) -> bool:
     """Whether an image of this size is predicted in tiles to bound memory."""
-    return _pixels_at_once(height, width, settings) > settings.max_pixels
+    return pixels_at_once(height, width, settings) > settings.max_pixels
 
 
-def _pixels_at_once(height: int, width: int, settings: schema.Evaluation) -> float:
+def pixels_at_once(height: int, width: int, settings: schema.Evaluation) -> float:
     """The pixels whose probabilities are held at once: the whole image, or the band of rows that windows span."""
     if settings.mode == "whole":
         return height * width * max(1.0, *settings.scales) ** 2
