@@ -20,7 +20,7 @@ CROP_TRIES = 10
 
 @dataclass(frozen=True)
 class Window:
-    """A region of the source and where it goes: source rows and columns, their size after scaling, the place in the crop."""
+    """A region of the source, its size after scaling, and its place in the crop; all in pixels."""
 
     top: int
     left: int
@@ -85,8 +85,8 @@ def _choose_window(
     max_class_share: float,
     ignore_index: int,
 ) -> Window:
-    """Draws windows until no class covers more than `max_class_share` of the labelled pixels, ten times at most (mmsegmentation's
-    and DeepLab's rule: most random crops of a street are road)."""
+    """Draws windows until no class covers more than `max_class_share` of the labelled pixels, ten times at most
+    (mmsegmentation's and DeepLab's rule: most random crops of a street are road)."""
     height, width = mask.shape
     rows, out_rows = _span(height, size[0], scale)
     columns, out_columns = _span(width, size[1], scale)

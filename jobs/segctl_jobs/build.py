@@ -40,7 +40,7 @@ def open_split(config: Config, split: str | None, *, training: bool) -> tuple[Se
 
 
 def create_model(plugin: Plugin, num_classes: int, *, from_checkpoint: bool) -> nn.Module:
-    """Creates the model; with `from_checkpoint` without initial weights, which would only be overwritten (and perhaps downloaded)."""
+    """Creates the model; with `from_checkpoint` without initial weights, which would only be overwritten."""
     if from_checkpoint:
         unset = {name: value for name, value in INITIAL_WEIGHTS.items() if name in plugin.options}
         plugin = plugin.model_copy(update={"options": {**plugin.options, **unset}})

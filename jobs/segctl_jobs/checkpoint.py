@@ -1,8 +1,8 @@
 """Checkpoints: written beside and renamed, checked before use, read without running code.
 
-A checkpoint is a file of `torch.save`, a zip archive whose every record carries a CRC-32; `read` verifies all of them, so a file that was
-cut off or damaged on disk is told from a good one. ``step-00001200.pt`` holds everything a training needs to go on; ``best.pt`` and
-``epoch-0010.pt`` are further names (hard links) of such files.
+A checkpoint is a file of `torch.save`, a zip archive whose every record carries a CRC-32; `read` verifies all of
+them, so a file that was cut off or damaged on disk is told from a good one. ``step-00001200.pt`` holds everything a
+training needs to go on; ``best.pt`` and ``epoch-0010.pt`` are further names (hard links) of such files.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ KEPT = 2  # the newest ones; the second is there for the day the first turns out
 
 
 def to_host(value: Any) -> Any:
-    """A deep copy of nested dicts, lists and tensors, the tensors on the CPU; what training does next cannot change it."""
+    """A deep copy of nested dicts, lists and tensors, on the CPU; what training does next cannot change it."""
     if isinstance(value, Tensor):
         copied = value.detach().to("cpu", copy=True)
         # A view would drag its whole storage into the file.
@@ -166,7 +166,7 @@ def newest(folder: Path) -> dict[str, Any] | None:
 
 
 def load_weights(path: Path, model: nn.Module, *, ema: bool = True) -> dict[str, Any]:
-    """Loads a checkpoint's weights (the moving average where it has one and `ema`) into `model`; returns the checkpoint.
+    """Loads a checkpoint's weights (with `ema` their moving average, where it has one); returns the checkpoint.
 
     Raises:
         CheckpointError: As `read`, or the weights are another model's.

@@ -1,6 +1,7 @@
 """Which samples make up each step, and how they reach the model.
 
-Everything here is a function of (seed, step, slot in the batch): never of the number of workers or processes, nor of what ran before.
+Everything here is a function of (seed, step, slot in the batch): never of the number of workers or processes, nor of
+what ran before.
 """
 
 from __future__ import annotations
@@ -48,12 +49,12 @@ def epoch_order(seed: int, epoch: int, length: int) -> np.ndarray:
 
 
 def sample_generator(seed: int, position: int) -> np.random.Generator:
-    """The randomness of the sample at `position` in the stream; independent of every other position and of `epoch_order`."""
+    """The randomness of the sample at `position` in the stream: a Philox stream of its own."""
     return np.random.Generator(np.random.Philox(key=[seed, 2 * position]))
 
 
 class StepSampler(Sampler[list[tuple[int, int]]]):
-    """For each step from `start` (steps done) to `total`, this process's (position in the stream, index in the data set) pairs.
+    """For each step from `start` to `total`, this process's samples as (position in the stream, index) pairs.
 
     A step's samples are cut into contiguous shares, one per process, whose sizes differ by at most one.
     """
@@ -84,7 +85,8 @@ class StepSampler(Sampler[list[tuple[int, int]]]):
 class TrainingSamples(Dataset[Any]):
     """Augmented samples by (position, index).
 
-    A data error is returned, not raised: a DataLoader would bury its sentence in a worker's traceback; `collate` raises it.
+    A data error is returned, not raised: a DataLoader would bury its sentence in a worker's traceback; `collate`
+    raises it.
     """
 
     def __init__(

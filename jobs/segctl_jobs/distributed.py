@@ -1,7 +1,8 @@
 """Processes that train or evaluate together: who this one is, how they meet, and what they agree on.
 
-The environment that torchrun also sets (RANK, WORLD_SIZE, LOCAL_RANK, LOCAL_WORLD_SIZE) says who this process is. Processes meet
-through a port that rank 0 is given by its kernel and publishes in the run directory, so two jobs on one host can never collide.
+The environment that torchrun also sets (RANK, WORLD_SIZE, LOCAL_RANK, LOCAL_WORLD_SIZE) says who this process is.
+Processes meet through a port that rank 0 is given by its kernel and publishes in the run directory, so two jobs on
+one host can never collide.
 """
 
 from __future__ import annotations
@@ -117,7 +118,7 @@ def _meet(address_file: Path, rank: int, size: int) -> dist.Store:
 
 
 def _own_address() -> str:
-    """An address at which the other processes reach this one: loopback on one node, else what the host's name stands for."""
+    """Where the other processes reach this one: loopback on one node, else under the host's name."""
     if int(os.environ.get("LOCAL_WORLD_SIZE", 1)) == int(os.environ.get("WORLD_SIZE", 1)):
         return "127.0.0.1"
     return socket.gethostname()
@@ -126,8 +127,8 @@ def _own_address() -> str:
 def distribute(model: nn.Module, world: World, *, sync_bn: bool) -> nn.Module:
     """Wraps `model` (already on its device) in DistributedDataParallel when there is more than one process.
 
-    With `sync_bn` every BatchNorm layer computes its statistics over all processes; on a CPU, where torch has no such layer,
-    with ours.
+    With `sync_bn` every BatchNorm layer computes its statistics over all processes; on a CPU, where torch has no such
+    layer, with ours.
     """
     if world.size == 1:
         return model
@@ -135,7 +136,8 @@ def distribute(model: nn.Module, world: World, *, sync_bn: bool) -> nn.Module:
         convert = nn.SyncBatchNorm if world.device.type == "cuda" else SyncBatchNorm
         model = convert.convert_sync_batchnorm(model)
     devices = [world.device.index] if world.device.type == "cuda" else None
-    # Statistics that are synchronised are equal everywhere already; without sync_bn each process keeps its own, and rank 0's are saved.
+    # Statistics that are synchronised are equal everywhere already; without sync_bn each process keeps its own, and
+    # rank 0's are saved.
     return nn.parallel.DistributedDataParallel(
         model, device_ids=devices, broadcast_buffers=not sync_bn, gradient_as_bucket_view=True
     )

@@ -19,7 +19,8 @@ def run(run_dir: Path, stop: Callable[[], str | None]) -> None:
         stop: Says the name of the signal that asks this process to stop, or None.
 
     Raises:
-        SystemExit: `EXIT_STOPPED` when the job stopped as asked; 1 when it failed, with the reason in errors/rankN.json.
+        SystemExit: `EXIT_STOPPED` when the job stopped as asked; 1 when it failed, with the reason in
+        errors/rankN.json.
     """
     # Imported here, so that a node on which torch itself is broken still leaves its error in the run directory.
     from segctl.runs.run import Run
@@ -45,7 +46,6 @@ def run(run_dir: Path, stop: Callable[[], str | None]) -> None:
 
 def _run_job(run: object, stop: Callable[[], str | None]) -> bool:
     from segctl.config.load import load
-
     from segctl.errors import RunError
     from segctl.runs.files import read_json
     from segctl.runs.run import Run

@@ -46,7 +46,8 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, factor: float) -> None:
 class MovingAverage:
     """An exponential moving average of a model's weights and statistics, kept as a second model.
 
-    The decay grows from 2/11 to `decay` as min(decay, (1 + step) / (10 + step)), so that the first steps are soon forgotten.
+    The decay grows from 2/11 to `decay` as min(decay, (1 + step) / (10 + step)), so that the first steps are soon
+    forgotten.
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:

@@ -1,4 +1,4 @@
-"""What would only fail after hours in a queue is tried before: the data, the model and the loss of a configuration, on a small input."""
+"""What would only fail after hours in a queue is tried before: data, model and loss, on a small input."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ def check(config: Config) -> tuple[str, ...]:
     held_out, held_out_info = open_split(config, config.eval.split, training=False)
     if held_out_info.classes != info.classes:
         raise SegctlError(
-            f"The splits of data set {config.dataset.name} disagree about the classes: {', '.join(info.classes)} to train on, "
-            f"{', '.join(held_out_info.classes)} to evaluate on."
+            f"The splits of data set {config.dataset.name} disagree about the classes: "
+            f"{', '.join(info.classes)} to train on, {', '.join(held_out_info.classes)} to evaluate on."
         )
     notices += [str(notice) for notice in getattr(dataset, "notices", ())]
     for samples in (dataset, held_out):
@@ -92,8 +92,8 @@ def _check_logits(config: Config, outputs: object, images: Tensor, num_classes: 
     if not isinstance(logits, Tensor) or tuple(logits.shape) != expected:
         found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         raise PluginError(
-            f"Model {config.model.name} returns {found} for images {tuple(images.shape)}; logits {expected} are wanted, "
-            'alone or as "out" of a dict.'
+            f"Model {config.model.name} returns {found} for images {tuple(images.shape)}; "
+            f'logits {expected} are wanted, alone or as "out" of a dict.'
         )
 
 

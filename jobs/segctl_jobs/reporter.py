@@ -1,4 +1,4 @@
-"""What a job says about itself: rank 0 replaces status.json and appends to metrics.jsonl; a failing rank leaves its error."""
+"""What a job says about itself: rank 0's status.json and metrics.jsonl, and a failing rank's error."""
 
 from __future__ import annotations
 

@@ -12,7 +12,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 
 class SyncBatchNorm(_BatchNorm):
-    """Same parameters, buffers and results as `nn.BatchNorm2d` on the batch of all processes together (Ioffe & Szegedy 2015, algorithm 1).
+    """Same parameters, buffers and results as `nn.BatchNorm2d` on the batch of all processes together (Ioffe &
+    Szegedy 2015, algorithm 1).
 
     Input ``(N, C, ...)``. In evaluation, and where only one process runs, it is plain batch normalisation.
     """
@@ -27,15 +28,15 @@ class SyncBatchNorm(_BatchNorm):
             return super().forward(input)
         mean, var, count = _statistics(input)
         if self.track_running_stats and self.running_mean is not None and self.running_var is not None:
-            self.num_batches_tracked.add_(1)  # type: ignore[union-attr]
-            momentum = self.momentum if self.momentum is not None else 1.0 / float(self.num_batches_tracked)  # type: ignore[arg-type]
+            self.num_batches_tracked.add_(1)
+            momentum = 1.0 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
             self.running_mean.lerp_(mean, momentum)
             self.running_var.lerp_(var * (count / max(count - 1.0, 1.0)), momentum)
-        return _Normalize.apply(input, self.weight, self.bias, mean, var, count, self.eps)  # type: ignore[no-any-return]
+        return _Normalize.apply(input, self.weight, self.bias, mean, var, count, self.eps)
 
     @classmethod
     def convert_sync_batchnorm(cls, module: nn.Module) -> nn.Module:
-        """Replaces every BatchNorm layer in `module`, sharing its parameters and buffers; returns the converted module."""
+        """Replaces every BatchNorm layer in `module`, sharing its parameters and buffers."""
         if isinstance(module, _BatchNorm) and not isinstance(module, cls):
             layer = cls(module.num_features, module.eps, module.momentum, module.affine, module.track_running_stats)
             layer.weight, layer.bias = module.weight, module.bias
@@ -66,7 +67,7 @@ def _statistics(input: Tensor) -> tuple[Tensor, Tensor, float]:
 
 
 class _Normalize(torch.autograd.Function):
-    """``weight * (x - mean) / sqrt(var + eps) + bias`` with the gradient that flows through mean and var of all processes."""
+    """``weight * (x - mean) / sqrt(var + eps) + bias``; its gradient also flows through the mean and var of all."""
 
     @staticmethod
     def forward(
@@ -92,13 +93,15 @@ class _Normalize(torch.autograd.Function):
         sum_grad = grad.sum(dims, dtype=torch.float32)
         sum_grad_x = (grad.float() * x.float()).sum(dims)
         sum_grad_normal = (sum_grad_x - mean * sum_grad) * inverse
-        # Each process's own sums are its gradients of weight and bias, which DDP averages; the input's needs everybody's.
+        # Each process's own sums are its gradients of weight and bias, which DDP averages; the input's needs
+        # everybody's.
         grad_weight, grad_bias = (sum_grad_normal, sum_grad) if weight is not None else (None, None)
         total = torch.stack([sum_grad, sum_grad_normal])
         dist.all_reduce(total)
         mean_grad, mean_grad_normal = total / ctx.count
         gain = inverse if weight is None else weight.float() * inverse
-        # gain * (grad - mean_grad - (x - mean) * inverse * mean_grad_normal), gathered into grad * gain + x * slope + offset.
+        # gain * (grad - mean_grad - (x - mean) * inverse * mean_grad_normal), gathered into grad * gain + x * slope +
+        # offset.
         slope = -gain * inverse * mean_grad_normal
         offset = -gain * mean_grad - slope * mean
         grad_input = torch.addcmul(offset.view(shape), grad.float(), gain.view(shape)).addcmul_(

@@ -1,7 +1,8 @@
 """When things happen in a training, as pure functions of the step; steps count from 1 when done.
 
-Samples come as one endless stream, each epoch a permutation of the data set; step k takes the batch_size samples after those of step
-k - 1, across the end of an epoch where the size does not divide. Nothing is dropped, and a data set may be smaller than a batch.
+Samples come as one endless stream, each epoch a permutation of the data set; step k takes the batch_size samples
+after those of step k - 1, across the end of an epoch where the size does not divide. Nothing is dropped, and a data
+set may be smaller than a batch.
 """
 
 from __future__ import annotations
@@ -61,8 +62,8 @@ class Timeline:
 def learning_rate_factor(step: int, total: int, schedule: Schedule) -> float:
     """The learning rate of the step after `step` done ones, relative to its peak; positive up to the last step.
 
-    poly: (1 - t)^power (Liu et al. 2015, ParseNet; Chen et al. 2017, DeepLab); cosine: Loshchilov & Hutter 2017, without restarts;
-    step: times gamma at each milestone. t runs from 0 after the warm-up towards, never reaching, 1.
+    poly: (1 - t)^power (Liu et al. 2015, ParseNet; Chen et al. 2017, DeepLab); cosine: Loshchilov & Hutter 2017,
+    without restarts; step: times gamma at each milestone. t runs from 0 after the warm-up towards, never reaching, 1.
     """
     if step < schedule.warmup_steps:
         return schedule.warmup_factor + (1 - schedule.warmup_factor) * step / schedule.warmup_steps

@@ -1,12 +1,13 @@
 """Training: a function of (configuration, step).
 
-Every step seeds its own randomness and takes its own samples, the learning rate follows from the step's number, and a checkpoint holds all
-the rest. A run that was cut off therefore goes on as if nothing had happened.
+Every step seeds its own randomness and takes its own samples, the learning rate follows from the step's number, and a
+checkpoint holds all the rest. A run that was cut off therefore goes on as if nothing had happened.
 """
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
 import math
 import os
@@ -17,10 +18,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from segctl.config.load import dump
 from torch import Tensor, nn
 
 from segctl import registry
+from segctl.config.load import dump
 from segctl.config.schema import Config
 from segctl.errors import ConfigError, NonFiniteLossError, listing
 from segctl.plugin import DatasetInfo, SegmentationDataset, model_traits
@@ -167,7 +168,8 @@ def _choose_algorithms(config: Config) -> None:
 
 
 def snapshot(engine: Engine, info: DatasetInfo, progress: Progress) -> dict[str, Any]:
-    """Everything that a training needs to go on and a prediction needs to be made. The random state is `seed` and `step`: see `seed_step`."""
+    """Everything that a training needs to go on and a prediction needs to be made. The random state is `seed` and
+    `step`: see `seed_step`."""
     return {
         **asdict(progress),
         "seed": engine.config.seed,
@@ -256,8 +258,8 @@ def _train(
 def train_step(engine: Engine, batch: Batch, step: int, stop: Stop) -> StepResult:
     """One optimizer step on this process's share of the batch, in `train.accumulate` parts.
 
-    Gradients are those of the mean over the samples of the whole batch, however unequal the shares. No process changes its
-    weights before all have found their loss and gradient finite.
+    Gradients are those of the mean over the samples of the whole batch, however unequal the shares. No process
+    changes its weights before all have found their loss and gradient finite.
 
     Raises:
         NonFiniteLossError: On every process alike.
@@ -270,7 +272,7 @@ def train_step(engine: Engine, batch: Batch, step: int, stop: Stop) -> StepResul
     parts = min(config.train.accumulate, count)
     loss_sum = torch.zeros((), device=world.device)
     bounds = [count * part // parts for part in range(parts + 1)]
-    for part, (first, last) in enumerate(zip(bounds, bounds[1:], strict=False)):
+    for part, (first, last) in enumerate(itertools.pairwise(bounds)):
         together = part == parts - 1 or world.size == 1
         with contextlib.nullcontext() if together else engine.replica.no_sync():  # type: ignore[operator]
             loss = _loss(engine, batch.images[first:last], batch.masks[first:last])
@@ -319,8 +321,8 @@ def _refuse_to_go_on(engine: Engine, batch: Batch, step: int, loss: float, grad_
     names = [name for report in reports for name in report[2]]
     raise NonFiniteLossError(
         f"The {what} at step {step + 1}, on the samples {listing(names[:16])}{' and more' if len(names) > 16 else ''}.",
-        "Lower optimizer.lr, warm up (schedule.warmup_steps), clip the gradient (train.clip_norm) or set train.amp to off; "
-        "`segctl resume` goes on from the last checkpoint.",
+        "Lower optimizer.lr, warm up (schedule.warmup_steps), clip the gradient (train.clip_norm) or set train.amp to "
+        "off; `segctl resume` goes on from the last checkpoint.",
     )
 
 
