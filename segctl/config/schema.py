@@ -1,13 +1,16 @@
 """The one schema of a run's configuration: what a recipe may say, with defaults, limits and units.
 
-A resolved `Config` is frozen, complete and serialisable; ``RUN/config.yaml`` is exactly it. Sections are named after what they decide.
+A resolved `Config` is frozen, complete and serialisable; ``RUN/config.yaml`` is exactly it. Sections are named after
+what they decide.
 """
 
 from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_serializer, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_serializer, model_validator
+
+from segctl.plain_data import plain
 
 __all__ = ["Augment", "Config", "Evaluation", "Input", "Launch", "Optimizer", "Plugin", "Schedule", "Training"]
 
@@ -16,7 +19,7 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
 class Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True)
 
 
 class Plugin(Section):
@@ -35,6 +38,15 @@ class Plugin(Section):
             return {"options": options, **({"name": value["name"]} if "name" in value else {})}
         return value
 
+    @field_validator("options", mode="after")
+    @classmethod
+    def _plain_options(cls, options: dict[str, Any]) -> dict[str, Any]:
+        # What config.yaml gives back is then equal to what was written, tuples and paths included.
+        try:
+            return {name: plain(value) for name, value in options.items()}
+        except TypeError as error:
+            raise ValueError(str(error)) from None
+
     @model_serializer
     def _flat(self) -> dict[str, Any]:
         return {"name": self.name, **self.options}
@@ -48,21 +60,28 @@ class Training(Section):
     batch_size: Annotated[int, Field(gt=0, description="samples per optimizer step, over all processes")] = 16
     accumulate: Annotated[int, Field(gt=0, description="micro-batches that make up one step on each process")] = 1
     clip_norm: Annotated[float | None, Field(gt=0, description="largest global gradient norm")] = None
-    ema: Annotated[float | None, Field(gt=0, lt=1, description="decay of an exponential moving average of the weights")] = None
+    ema: Annotated[
+        float | None, Field(gt=0, lt=1, description="decay of an exponential moving average of the weights")
+    ] = None
     sync_bn: Annotated[bool, Field(description="batch statistics over all processes")] = True
     amp: Annotated[
-        Literal["auto", "bf16", "fp16", "off"], Field(description="autocast; auto is bf16 on a GPU that has it, else off")
+        Literal["auto", "bf16", "fp16", "off"],
+        Field(description="autocast; auto is bf16 on a GPU that has it, else off"),
     ] = "auto"
     channels_last: bool = True
     compile: Annotated[bool, Field(description="torch.compile the model")] = False
     deterministic: Annotated[bool, Field(description="only deterministic GPU algorithms; slower")] = False
-    workers: Annotated[int | None, Field(ge=0, description="data workers per process; default: the free cores, at most 8")] = None
+    workers: Annotated[
+        int | None, Field(ge=0, description="data workers per process; default: the free cores, at most 8")
+    ] = None
     log_every: Annotated[int, Field(gt=0, description="steps between two records in metrics.jsonl")] = 10
     eval_every: Annotated[float, Field(ge=0, description="epochs between evaluations; 0: only at the end")] = 1
     checkpoint_every: Annotated[
         int | None, Field(gt=0, description="steps between checkpoints, beside the one at each evaluation")
     ] = None
-    keep_every: Annotated[int | None, Field(gt=0, description="keep for good the first checkpoint after every so many epochs")] = None
+    keep_every: Annotated[
+        int | None, Field(gt=0, description="keep for good the first checkpoint after every so many epochs")
+    ] = None
 
 
 class Optimizer(Section):
@@ -73,7 +92,9 @@ class Optimizer(Section):
     betas: Annotated[tuple[float, float], Field(description="AdamW only")] = (0.9, 0.999)
     weight_decay: Annotated[float, Field(ge=0)] = 1e-4
     decay_norm_and_bias: Annotated[bool, Field(description="apply weight decay to norm layers and biases too")] = False
-    head_lr_factor: Annotated[float, Field(gt=0, description="learning rate of everything but the backbone, relative to lr")] = 1.0
+    head_lr_factor: Annotated[
+        float, Field(gt=0, description="learning rate of everything but the backbone, relative to lr")
+    ] = 1.0
 
 
 class Schedule(Section):
@@ -81,20 +102,31 @@ class Schedule(Section):
 
     name: Literal["poly", "cosine", "step", "constant"] = "poly"
     power: Annotated[float, Field(gt=0, description="poly: (1 - t)^power")] = 0.9
-    milestones: Annotated[tuple[Fraction, ...], Field(description="step: at these fractions of the training, times gamma")] = (0.5, 0.75)
+    milestones: Annotated[
+        tuple[Fraction, ...], Field(description="step: at these fractions of the training, times gamma")
+    ] = (0.5, 0.75)
     gamma: Annotated[float, Field(gt=0, le=1, description="step")] = 0.1
     min_factor: Annotated[float, Field(ge=0, le=1, description="floor, relative to the peak")] = 0.0
     warmup_steps: Annotated[int, Field(ge=0, description="linear warm-up")] = 0
-    warmup_factor: Annotated[float, Field(ge=0, le=1, description="where the warm-up starts, relative to the peak")] = 0.1
+    warmup_factor: Annotated[float, Field(ge=0, le=1, description="where the warm-up starts, relative to the peak")] = (
+        0.1
+    )
 
 
 class Augment(Section):
     """Random changes to training samples. Each is a function of (seed, step, sample) alone."""
 
     crop: Annotated[
-        tuple[Positive, Positive] | Positive | None, Field(description="height and width, or one side; null: the size of the images")
+        tuple[Positive, Positive] | Positive | None,
+        Field(description="height and width, or one side; null: the size of the images"),
     ] = 480
-    scale: Annotated[tuple[float, float], Field(description="range of the random scale")] = (0.5, 2.0)
+    scale: Annotated[
+        tuple[float, float],
+        Field(
+            description="range of the random scale",
+            json_schema_extra={"allowed": "a list of two numbers above 0, the smaller first"},
+        ),
+    ] = (0.5, 2.0)
     flip: Annotated[Fraction, Field(description="probability of a horizontal flip")] = 0.5
     max_class_share: Annotated[
         float, Field(gt=0, le=1, description="a crop of which one class covers more is drawn again, ten times at most")
@@ -105,35 +137,48 @@ class Augment(Section):
     hue: Annotated[float, Field(ge=0, le=0.5)] = 0.0
     blur: Annotated[Fraction, Field(description="probability of a Gaussian blur")] = 0.0
 
-    @model_validator(mode="after")
-    def _scale_is_a_range(self) -> Augment:
-        if not 0 < self.scale[0] <= self.scale[1]:
-            raise ValueError("scale must be two positive numbers, the smaller first")
-        return self
+    @field_validator("scale")
+    @classmethod
+    def _scale_is_a_range(cls, scale: tuple[float, float]) -> tuple[float, float]:
+        if not 0 < scale[0] <= scale[1]:
+            raise ValueError("not a range")
+        return scale
 
 
 class Input(Section):
     """How uint8 RGB becomes the model's input: ``(x / 255 - mean) / std``."""
 
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
-    std: tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]] = (0.229, 0.224, 0.225)
+    std: tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]] = (
+        0.229,
+        0.224,
+        0.225,
+    )
 
 
 class Evaluation(Section):
     """How masks are predicted and counted; every image once, at its own resolution."""
 
     split: Annotated[str | None, Field(description="default: the data set's evaluation split")] = None
-    mode: Annotated[Literal["whole", "slide"], Field(description="the whole image at once, or sliding windows")] = "whole"
-    window: Annotated[tuple[Positive, Positive] | Positive, Field(description="slide: height and width, or one side")] = 512
-    overlap: Annotated[float, Field(ge=0, lt=1, description="slide: fraction shared by neighbouring windows")] = 0.33
-    scales: Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(min_length=1, description="probabilities are averaged over these")] = (
-        1.0,
+    mode: Annotated[Literal["whole", "slide"], Field(description="the whole image at once, or sliding windows")] = (
+        "whole"
     )
+    window: Annotated[
+        tuple[Positive, Positive] | Positive, Field(description="slide: height and width, or one side")
+    ] = 512
+    overlap: Annotated[float, Field(ge=0, lt=1, description="slide: fraction shared by neighbouring windows")] = 0.33
+    scales: Annotated[
+        tuple[Annotated[float, Field(gt=0)], ...],
+        Field(min_length=1, description="probabilities are averaged over these"),
+    ] = (1.0,)
     flip: Annotated[bool, Field(description="average with the mirrored image")] = False
     max_pixels: Annotated[
-        int, Field(gt=0, description="a larger image is predicted in windows of about this many pixels, to bound memory")
+        int,
+        Field(gt=0, description="a larger image is predicted in windows of about this many pixels, to bound memory"),
     ] = 4_194_304
-    save_predictions: Annotated[bool, Field(description="write palette PNGs in the data set's own label values")] = False
+    save_predictions: Annotated[bool, Field(description="write palette PNGs in the data set's own label values")] = (
+        False
+    )
 
 
 class Launch(Section):
@@ -146,8 +191,21 @@ class Launch(Section):
 
 
 class Config(Section):
-    name: Annotated[str | None, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=80, description="part of the run's id")] = None
-    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    name: Annotated[
+        str | None,
+        Field(
+            pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
+            max_length=80,
+            description="part of the run's id",
+            json_schema_extra={
+                "allowed": "a letter or digit, followed by at most 79 letters, digits, dots, hyphens and underscores"
+            },
+        ),
+    ] = None
+    seed: Annotated[
+        int,
+        Field(ge=0, lt=2**32, json_schema_extra={"allowed": "a whole number from 0 to 4294967295"}),
+    ] = 0
     data_root: Annotated[str, Field(description="folder that holds the data sets")] = "data"
     model: Plugin
     dataset: Plugin

@@ -1,0 +1,244 @@
+"""From a recipe, flags and ``--set`` to one complete, frozen `Config`; and from there to YAML and back.
+
+Precedence: plugin defaults < recipe < flags < ``--set``. Each error is one sentence that names the setting's path.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from segctl import registry
+from segctl.config import sentences
+from segctl.config.overrides import PLUGIN_SECTIONS, Key, Tree, apply, from_flags, from_sets
+from segctl.config.schema import Config, Plugin, Section
+from segctl.config.shipped import recipes
+from segctl.config.yaml_core import read, write
+from segctl.errors import ConfigError, PluginError, SegctlError, did_you_mean, listing
+from segctl.plain_data import absolute, plain
+from segctl.plugin import model_traits
+
+__all__ = ["dump", "load", "recipes", "resolve"]
+
+
+def resolve(
+    recipe: str | Path | None = None, flags: Mapping[str, Any] | None = None, sets: Sequence[str] = ()
+) -> Config:
+    """The complete configuration of a run.
+
+    A flag or ``--set`` that names another plugin than the recipe drops the recipe's options of that plugin (they
+    belong to the other one), and with another model the loss too where it was the other model's own. ``train.epochs``
+    takes back the recipe's ``train.steps``.
+
+    Args:
+        recipe: A YAML file, such as a run's ``config.yaml``, or the name of a shipped recipe.
+        flags: Values by dotted path. ``{"model": "fcn"}`` names a plugin; strings are read as on the command line.
+        sets: ``"a.b=value"``; lists and mappings in YAML's notation.
+
+    Returns:
+        Plugins with all their options, a loss, and `data_root` absolute (default: ``$SEGCTL_DATA``, else ``data``).
+
+    Raises:
+        ConfigError: The recipe cannot be read, or a setting is unknown or not acceptable.
+        PluginError: A plugin cannot be found or imported.
+    """
+    file = None if recipe is None else _recipe_file(recipe)
+    tree = _tidy(read(file)) if file else {}
+    from_recipe = copy.deepcopy(tree)
+    given: dict[Key, str | None] = {}
+    for layer in (from_flags(flags or {}), from_sets(sets)):
+        for override in layer:
+            sentences.check_key(override.key)
+        apply(tree, layer, _same_plugin, given)
+    tree = _tidy(tree)
+    if tree.get("data_root") is None:
+        tree["data_root"] = os.environ.get("SEGCTL_DATA") or "data"
+    if _loss_was_the_other_models(from_recipe, tree):
+        del tree["loss"]
+    return _complete(tree, given, file)
+
+
+def _recipe_file(recipe: str | Path) -> Path:
+    shipped = recipes()
+    if str(recipe) in shipped:
+        return shipped[str(recipe)]
+    path = Path(recipe).expanduser()
+    if path.is_dir() and (path / "config.yaml").is_file():
+        raise ConfigError(
+            f"{path} is a run, not a recipe.",
+            f"To train the same anew: {path / 'config.yaml'}. To go on with it: segctl resume {path}",
+        )
+    if path.is_dir():
+        raise ConfigError(f"{path} is a folder, not a recipe.", "Give a YAML file, or the name of a shipped recipe.")
+    if path.exists():
+        return path
+    if path.suffix in (".yaml", ".yml") or len(path.parts) > 1:
+        raise ConfigError(f"There is no recipe file {path}.", f"Shipped recipes are {listing(shipped)}.")
+    near = did_you_mean(str(recipe), shipped)
+    raise ConfigError(
+        f"There is no recipe {str(recipe)!r}. {near}".strip(),
+        f"Give a YAML file, or one of the shipped recipes: {listing(shipped)}.",
+    )
+
+
+def _tidy(tree: Tree) -> Tree:
+    """Leaves out sections that are empty, and writes plugins in one form: a mapping with their name and options."""
+    tidy = dict(tree)
+    for name, field in Config.model_fields.items():
+        if tidy.get(name, ...) is None and isinstance(field.annotation, type) and issubclass(field.annotation, Section):
+            del tidy[name]
+    for name in PLUGIN_SECTIONS:
+        section = tidy.get(name)
+        if isinstance(section, str):
+            tidy[name] = {"name": section}
+        elif isinstance(section, dict) and isinstance(section.get("options"), dict):
+            tidy[name] = {**{key: value for key, value in section.items() if key != "options"}, **section["options"]}
+    return tidy
+
+
+def _same_plugin(kind: str, name: str, other: str) -> bool:
+    if name == other:
+        return True
+    try:
+        return registry.find(kind, name) == registry.find(kind, other)
+    except PluginError:
+        return False
+
+
+def _loss_was_the_other_models(recipe: Tree, tree: Tree) -> bool:
+    """Whether the loss is there only because the recipe, a saved configuration, spells out its own model's default."""
+    loss, old, new = recipe.get("loss"), _named(recipe, "model"), _named(tree, "model")
+    if not isinstance(loss, dict) or loss != tree.get("loss") or not old or not new or _same_plugin("models", old, new):
+        return False
+    try:
+        own = registry.resolve_plugin("losses", _default_loss(old))
+        return own == registry.resolve_plugin("losses", Plugin.model_validate(loss))
+    except (SegctlError, ValidationError):
+        return False
+
+
+def _named(tree: Tree, section: str) -> str:
+    name = sentences.value_at(tree, (section, "name"))
+    return name if isinstance(name, str) else ""
+
+
+def _complete(tree: Tree, given: Mapping[Key, str | None], file: Path | None) -> Config:
+    for section in ("model", "dataset"):
+        if tree.get(section) is None or not tree[section]:
+            raise _not_named(section)
+    loss_options = _options_of_the_default_loss(tree)
+    config = _validated(tree, given, file)
+    texts = {key: text for key, text in given.items() if text is not None}
+    model = _plugin("model", config.model, texts)
+    own = _default_loss(model.name)
+    if config.loss is None:
+        loss = Plugin(name=own.name, options={**own.options, **loss_options})
+    else:
+        # What a model declares of its loss holds also where the user names that loss, to set another of its options.
+        declared = own.options if _same_plugin("losses", own.name, config.loss.name) else {}
+        loss = Plugin(name=config.loss.name, options={**declared, **config.loss.options})
+    return config.model_copy(
+        update={
+            "model": model,
+            "dataset": _plugin("dataset", config.dataset, texts),
+            "loss": _plugin("loss", loss, texts),
+            "data_root": absolute(config.data_root),
+        }
+    )
+
+
+def _options_of_the_default_loss(tree: Tree) -> dict[str, Any]:
+    """Takes ``loss: {label_smoothing: 0.1}`` out of `tree`: options for whichever loss is the model's own."""
+    loss = tree.get("loss")
+    if not isinstance(loss, dict) or loss.get("name") is not None:
+        return {}
+    del tree["loss"]
+    return {key: value for key, value in loss.items() if key != "name"}
+
+
+def _default_loss(model: str) -> Plugin:
+    traits = model_traits(registry.find("models", model).load())
+    return Plugin(name=traits.loss, options=dict(traits.loss_options))
+
+
+def _not_named(section: str) -> ConfigError:
+    kind = PLUGIN_SECTIONS[section]
+    installed = sorted({plugin.name for plugin in registry.discover(kind)})
+    what = registry.KIND_NAMES[kind]
+    return ConfigError(
+        f"{section} is missing: no {what} is named.", f"Give a recipe, or --{section} with one of {listing(installed)}."
+    )
+
+
+def _plugin(section: str, plugin: Plugin, texts: Mapping[Key, str]) -> Plugin:
+    kind = PLUGIN_SECTIONS[section]
+    with _at(f"{section}.name"):
+        registry.find(kind, plugin.name)
+    typed = {key[1]: text for key, text in texts.items() if key[0] == section and len(key) == 2}
+    return registry.resolve_plugin(kind, plugin, texts=typed)
+
+
+@contextmanager
+def _at(path: str) -> Iterator[None]:
+    try:
+        yield
+    except PluginError as error:
+        raise PluginError(f"{path}: {error.message[0].lower()}{error.message[1:]}", error.hint) from None
+
+
+def _validated(tree: Tree, given: Mapping[Key, str | None], file: Path | None) -> Config:
+    try:
+        config = _retried(tree, given)
+    except ValidationError as error:
+        found = sentences.refused(error)
+    else:
+        found = sentences.booleans_for_numbers(config, tree)
+        if not found:
+            return config
+    message, hint = sentences.explain(found, tree)
+    from_file = file and not all(any(_overlap(key, other) for other in given) for key in found)
+    raise ConfigError(message, f"{hint} See {file}.".strip() if from_file else hint)
+
+
+def _retried(tree: Tree, given: Mapping[Key, str | None]) -> Config:
+    """Takes what was typed as it stands where it looks like a number, but is to be a string (``--name 007``)."""
+    try:
+        return Config.model_validate(tree)
+    except ValidationError as error:
+        typed = {key: text for key in sentences.refused(error) if (text := given.get(key)) is not None}
+        if not typed:
+            raise
+    changed = copy.deepcopy(tree)
+    for key, text in typed.items():
+        sentences.value_at(changed, key[:-1])[key[-1]] = text
+    return Config.model_validate(changed)
+
+
+def _overlap(key: Key, other: Key) -> bool:
+    length = min(len(key), len(other))
+    return key[:length] == other[:length]
+
+
+def load(path: str | Path) -> Config:
+    """A resolved configuration that was saved, as it is: no plugin is looked for.
+
+    Raises:
+        ConfigError: There is none, or it is not a complete configuration.
+    """
+    tree = read(Path(path))
+    try:
+        return Config.model_validate(tree)
+    except ValidationError as error:
+        message, hint = sentences.explain(sentences.refused(error), tree)
+        raise ConfigError(f"{path}: {message}", hint) from None
+
+
+def dump(config: Config) -> str:
+    """`config` as YAML, in the order of the schema; `load` gives back an equal one."""
+    return write(plain(config.model_dump()))
