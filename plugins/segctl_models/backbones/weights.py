@@ -13,7 +13,7 @@ import socket
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from urllib.error import URLError
+from urllib.error import HTTPError
 
 import torch
 from torch import Tensor, nn
@@ -159,7 +159,7 @@ def _download(url: str) -> Path:
         with _socket_timeout(_TIMEOUT):
             torch.hub.download_url_to_file(url, str(path), digest and digest[1], progress=False)
     except (OSError, RuntimeError) as error:  # RuntimeError: the hash is not that of the name
-        reason = error.reason if isinstance(error, URLError) else error
+        reason = error if isinstance(error, HTTPError) else getattr(error, "reason", error)
         raise WeightsError(
             f"The pretrained weights could not be downloaded from {url} ({reason}).",
             f"Put that file at {path}, or train from scratch with `pretrained: false`.",
