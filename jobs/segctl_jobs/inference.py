@@ -253,7 +253,7 @@ class _Predictor:
         height, width = image.shape[:2]
         windows = _windows(height, width, self.settings)
         if len(windows) == 1 and not self.settings.flip and windows[0].scale == 1:
-            return self.logits(self.upload(image))[0].argmax(dim=0).cpu().numpy()
+            return _most_probable(self.logits(self.upload(image))[0])
         return self.averaged(image, windows)
 
     def averaged(self, image: np.ndarray, windows: list[_Window]) -> np.ndarray:
@@ -269,11 +269,11 @@ class _Predictor:
         for window in windows:
             if window.top > first:
                 done = window.top - first
-                mask[first : window.top] = band[:, :done].argmax(dim=0).cpu().numpy()
+                mask[first : window.top] = _most_probable(band[:, :done])
                 band = _scrolled(band, done)
                 first = window.top
             self.add(band[:, window.top - first :], image, window)
-        mask[first:] = band[:, : height - first].argmax(dim=0).cpu().numpy()
+        mask[first:] = _most_probable(band[:, : height - first])
         return mask
 
     def add(self, band: torch.Tensor, image: np.ndarray, window: _Window) -> None:
@@ -323,6 +323,11 @@ class _Predictor:
                 f"Expected {expected}: one channel for each class, at the size of the image.",
             )
         return logits[..., :height, :width].float()
+
+
+def _most_probable(scores: torch.Tensor) -> np.ndarray:
+    """``(C, H, W)`` scores to ``(H, W)`` classes; the first of several equal ones."""
+    return scores.max(dim=0).indices.cpu().numpy()  # on a CPU several times as fast as argmax along this axis
 
 
 def _scrolled(band: torch.Tensor, rows: int) -> torch.Tensor:
