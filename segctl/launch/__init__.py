@@ -1,0 +1,1 @@
+"""From a run's directory to its processes. See README.md in this folder."""

@@ -1,4 +1,4 @@
-"""Files that may be cut off at any byte and are read while they are written: replace atomically, or append whole lines."""
+"""Files that may be cut off at any byte and read while written: they are replaced atomically, or get whole lines."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from typing import IO, Any
 
 @contextlib.contextmanager
 def replacing(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
-    """Opens a temporary file beside `path`; when the block ends without an error it is flushed to disk and renamed over `path`.
+    """Opens a temporary file beside `path`, which is flushed to disk and renamed over it if the block ends well.
 
-    A reader sees the old content or the new, never a part; an interrupted writer leaves at most a hidden ``.tmp-*`` file.
+    A reader sees the old content or the new, never a part; an interrupted writer leaves at most a hidden ``.tmp-*``
+    file.
 
     Raises:
         OSError: The folder cannot be written or the disk is full; `path` is then unchanged.
@@ -27,14 +28,14 @@ def replacing(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
+        os.chmod(temporary, 0o666 & ~current_umask())
         os.replace(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
 
 
-def _umask() -> int:
+def current_umask() -> int:
     # The process's umask can only be read by setting it, which other threads would see; Linux also shows it in /proc.
     try:
         for line in Path("/proc/self/status").read_text().splitlines():
@@ -54,17 +55,18 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
     write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
-def read_json(path: Path) -> dict[str, Any] | None:
+def read_json(path: str | os.PathLike[str]) -> dict[str, Any] | None:
     """The object in `path`, or None where there is no such file or it holds no JSON object."""
     try:
-        value = json.loads(path.read_text())
+        with open(path, "rb") as file:
+            value = json.loads(file.read())
     except (OSError, ValueError):
         return None
     return value if isinstance(value, dict) else None
 
 
 def append_json_line(path: Path, value: Mapping[str, Any]) -> None:
-    """Appends one line in a single write. A torn line left by a killed writer is closed off first, so that it spoils only itself."""
+    """Appends one line in a single write. A torn line of a killed writer is closed off first: it spoils only itself."""
     line = json.dumps(value, allow_nan=False).encode() + b"\n"
     with path.open("ab") as file:
         if file.tell() > 0 and _last_byte(path) != b"\n":

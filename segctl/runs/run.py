@@ -1,4 +1,4 @@
-"""A run is a directory; this names its files and who writes each. See README.md in this folder for what stands in them."""
+"""A run is a directory; this names its files and who writes each. README.md in this folder says what is in them."""
 
 from __future__ import annotations
 
@@ -65,6 +65,21 @@ class Run:
     @property
     def logs(self) -> Path:
         return self.path / "logs"
+
+    @property
+    def supervisor_log(self) -> Path:
+        """What the local supervisor has to say; the place to look when no rank was started."""
+        return self.logs / "supervisor.log"
+
+    @property
+    def lock_file(self) -> Path:
+        """Locked (flock) by the job as long as it lives: a run has one job at a time."""
+        return self.path / "job.lock"
+
+    @property
+    def submitit(self) -> Path:
+        """submitit's own folder: the pickled call, and each rank's word that it came back."""
+        return self.path / "submitit"
 
     @property
     def errors(self) -> Path:

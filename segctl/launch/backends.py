@@ -1,0 +1,102 @@
+"""The places where jobs run. One more is one more entry of `BACKENDS`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Protocol
+
+from segctl.errors import LaunchError, did_you_mean, listing
+from segctl.runs.records import Records, read
+from segctl.runs.state import Derived, Sight, derive
+
+if TYPE_CHECKING:
+    from segctl.config.schema import Launch
+    from segctl.launch.machine import Machine
+    from segctl.launch.plan import LaunchPlan
+    from segctl.launch.submission import Submission
+    from segctl.runs.run import Run
+
+
+class Backend(Protocol):
+    """A place where jobs run. `look` is called by light commands: it imports neither torch nor submitit."""
+
+    def plan(self, request: Launch, machine: Machine) -> LaunchPlan:
+        """Decides, without side effects; LaunchError where the request cannot be met."""
+        ...
+
+    def submit(self, run: Run, plan: LaunchPlan) -> Submission:
+        """Starts and records the run's next attempt; LaunchError where that fails, RunError while one still runs."""
+        ...
+
+    def look(self, records: Sequence[Records], now: float) -> list[Sight]:
+        """What the scheduler says of each run's newest attempt, asked once for all of them."""
+        ...
+
+    def cancel(self, run: Run, records: Records) -> None:
+        """Asks the job to stop with a checkpoint, and returns when all its processes are gone."""
+        ...
+
+
+class Local:
+    """This machine."""
+
+    def plan(self, request: Launch, machine: Machine) -> LaunchPlan:
+        from segctl.launch.plan import plan_local
+
+        return plan_local(request, machine)
+
+    def submit(self, run: Run, plan: LaunchPlan) -> Submission:
+        from segctl.launch.local import submit
+
+        return submit(run, plan)
+
+    def look(self, records: Sequence[Records], now: float) -> list[Sight]:
+        from segctl.launch.watch import look
+
+        return [look(one, now) for one in records]
+
+    def cancel(self, run: Run, records: Records) -> None:
+        from segctl.launch.watch import cancel
+
+        cancel(run, records)
+
+
+BACKENDS: Mapping[str, Backend] = {"local": Local()}
+
+
+def backend(name: str) -> Backend:
+    """The backend of that name.
+
+    Raises:
+        LaunchError: There is none.
+    """
+    if name not in BACKENDS:
+        near = did_you_mean(name, BACKENDS)
+        raise LaunchError(f"{name!r} is not a place to run jobs on; there is {listing(sorted(BACKENDS))}.", near)
+    return BACKENDS[name]
+
+
+def observe(runs: Sequence[Run], now: float | None = None) -> list[tuple[Records, Derived]]:
+    """Each run's files, and the state that they and its scheduler amount to; each scheduler is asked only once."""
+    now = time.time() if now is None else now
+    records = [read(run) for run in runs]
+    sights = _look(records, now)
+    # A job may have written its last word and ended between the two looks; whatever it wrote is there now.
+    lost = [place for place, sight in enumerate(sights) if sight.state == "LOST"]
+    for place in lost:
+        records[place] = read(runs[place])
+    for place, sight in zip(lost, _look([records[place] for place in lost], now), strict=True):
+        sights[place] = sight
+    return [(one, derive(one, sight, now)) for one, sight in zip(records, sights, strict=True)]
+
+
+def _look(records: Sequence[Records], now: float) -> list[Sight]:
+    sights: list[Sight] = [Sight("UNKNOWN", "it was submitted with a backend that this segctl does not have")] * len(
+        records
+    )
+    for name, place_to_run in BACKENDS.items():
+        places = [place for place, one in enumerate(records) if one.backend == name]
+        for place, sight in zip(places, place_to_run.look([records[place] for place in places], now), strict=True):
+            sights[place] = sight
+    return sights

@@ -1,0 +1,77 @@
+"""How a job ended, decided from how its ranks ended: a pure function."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+STOPPED = 75  # a rank's exit code: stopped as asked, with a checkpoint to go on from (EX_TEMPFAIL)
+
+# A rank that is asked to stop before it has anything to save simply ends by the signal.
+_ENDED_BY_REQUEST = frozenset({0, STOPPED, -signal.SIGTERM, -signal.SIGUSR2})
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How one rank ended.
+
+    Attributes:
+        rank: Which one.
+        code: Exit code; the negative number of the signal that killed it.
+        finished: It came back from its work, and said so.
+        error: It left an error record: a cause, or only the consequence of another rank's end.
+        asked: It had been asked to stop.
+        killed: The supervisor killed it.
+    """
+
+    rank: int
+    code: int
+    finished: bool = False
+    error: Literal["cause", "consequence"] | None = None
+    asked: bool = False
+    killed: bool = False
+
+    @property
+    def failed(self) -> bool:
+        """Whether it ended badly by itself, not because it was stopped."""
+        if self.finished:  # whatever happened while Python was being torn down
+            return False
+        if self.error == "cause":
+            return True
+        if self.killed or self.code == STOPPED:
+            return False
+        if self.asked:
+            return self.error is None and self.code not in _ENDED_BY_REQUEST
+        return True
+
+
+@dataclass(frozen=True)
+class Outcome:
+    state: Literal["COMPLETED", "FAILED", "CANCELLED"]
+    reason: str = ""
+
+
+def judge(ranks: Sequence[Ended], *, requests: Sequence[str], grace: float) -> Outcome:
+    """The job's final state.
+
+    Args:
+        ranks: How each rank ended.
+        requests: Names of the signals that asked the job to stop, in the order they came.
+        grace: Seconds the ranks were given to save a checkpoint.
+    """
+    if all(rank.finished for rank in ranks):
+        return Outcome("COMPLETED")
+    if any(rank.failed for rank in ranks):
+        return Outcome("FAILED")
+    killed = sorted(rank.rank for rank in ranks if rank.killed)
+    if killed:
+        who = (
+            "it" if len(killed) == len(ranks) else f"rank{'s' if len(killed) > 1 else ''} {', '.join(map(str, killed))}"
+        )
+        return Outcome("CANCELLED", f"killed: {who} did not stop within {grace:g} s")
+    by = requests[0] if requests else "a signal"
+    if any(rank.code == STOPPED for rank in ranks):
+        return Outcome("CANCELLED", f"stopped by {by} with a checkpoint")
+    return Outcome("CANCELLED", f"stopped by {by} before there was anything to save")

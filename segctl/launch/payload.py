@@ -1,0 +1,56 @@
+"""The one call that is pickled: it holds nothing but a run's directory, and everything the job needs is in there."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR2)
+
+
+def run_job(run_dir: str) -> None:
+    """Runs the job that `run_dir` describes, as one of its ranks.
+
+    Who this rank is (submitit knows, whatever started it) goes into the environment by the names that torchrun made
+    usual: RANK, WORLD_SIZE, LOCAL_RANK and LOCAL_WORLD_SIZE.
+    """
+    stop = listen()
+    import submitit
+
+    environment = submitit.JobEnvironment()
+    os.environ.update(
+        RANK=str(environment.global_rank),
+        WORLD_SIZE=str(environment.num_tasks),
+        LOCAL_RANK=str(environment.local_rank),
+        LOCAL_WORLD_SIZE=str(environment.num_tasks // environment.num_nodes),
+    )
+    os.environ.setdefault("SEGCTL_ATTEMPT", "1")
+    importlib.import_module("segctl_jobs.main").run(Path(run_dir), stop)
+
+
+def listen() -> Callable[[], str | None]:
+    """From now on a signal to stop only sets a flag, and Ctrl-C does nothing.
+
+    Returns:
+        A function that says the name of the first such signal, or None.
+    """
+    received: list[str] = []
+
+    def note(signum: int, frame: FrameType | None) -> None:
+        received.append(signal.Signals(signum).name)
+
+    for signum in STOP_SIGNALS:
+        signal.signal(signum, note)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # A forked data worker must end when it is told to: it has nobody who would ask for its flag.
+    os.register_at_fork(after_in_child=_forget)
+    return lambda: received[0] if received else None
+
+
+def _forget() -> None:
+    for signum in STOP_SIGNALS:
+        signal.signal(signum, signal.SIG_DFL)

@@ -1,0 +1,152 @@
+"""What will be started, decided before anything is: a pure function of the configuration and the machine."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from segctl.errors import LaunchError
+from segctl.launch.machine import Gpu, Machine
+
+if TYPE_CHECKING:
+    from segctl.config.schema import Config, Launch
+
+_THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+
+
+@dataclass(frozen=True)
+class LaunchPlan:
+    """How a job is carried out.
+
+    Attributes:
+        backend: Who carries it out, a key of `segctl.launch.backends`.
+        nodes: Machines.
+        procs_per_node: Processes (ranks) on each.
+        device: ``cuda`` (one GPU per process) or ``cpu``.
+        gpus_per_node: GPUs on each machine; 0 for ``cpu``.
+        threads_per_proc: Threads of each process's numerical libraries.
+        gpus: The GPUs the job may choose from as they become free; on one's own machine those that are visible to the
+            user.
+        cpu_slots: How many CPU jobs may run at once on one's own machine.
+        environment: Variables that each process is given where the user has not set them.
+        command: What each process executes; ``RUN`` stands for the run's directory.
+    """
+
+    backend: str
+    nodes: int
+    procs_per_node: int
+    device: str
+    gpus_per_node: int
+    threads_per_proc: int
+    gpus: tuple[Gpu, ...] = ()
+    cpu_slots: int = 1
+    environment: Mapping[str, str] = field(default_factory=dict)
+    command: tuple[str, ...] = ()
+
+    @property
+    def world_size(self) -> int:
+        return self.nodes * self.procs_per_node
+
+    def as_record(self) -> dict[str, Any]:
+        """The plan as JSON has it."""
+        gpus = [{"token": gpu.token, "identity": gpu.identity} for gpu in self.gpus]
+        return {**vars(self), "gpus": gpus, "environment": dict(self.environment), "command": list(self.command)}
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> LaunchPlan:
+        gpus = tuple(Gpu(gpu["token"], gpu["identity"]) for gpu in record["gpus"])
+        return cls(**{**record, "gpus": gpus, "command": tuple(record["command"])})
+
+
+def make_plan(config: Config, machine: Machine) -> LaunchPlan:
+    """Decides how a job is carried out.
+
+    Args:
+        config: The resolved configuration; only its section `launch` counts.
+        machine: What this machine has to offer, from `segctl.launch.machine.read`.
+
+    Raises:
+        LaunchError: There is no such place to run, or it does not have what is asked for.
+    """
+    from segctl.launch.backends import backend
+
+    return backend(config.launch.on).plan(config.launch, machine)
+
+
+def plan_local(request: Launch, machine: Machine) -> LaunchPlan:
+    """One job on this machine: a process per GPU, or processes on the CPU.
+
+    Raises:
+        LaunchError: More nodes, GPUs or processes per GPU than there are.
+    """
+    if request.nodes > 1:
+        raise LaunchError(f"{request.nodes} nodes were asked for, but this machine is one.", "Leave --nodes out.")
+    gpus = _gpus_wanted(request, machine)
+    procs = gpus or request.procs or 1
+    threads = machine.threads or max(1, machine.cores // procs)
+    environment = {name: str(threads) for name in _THREAD_VARIABLES}
+    # All processes are on this machine: gloo must not choose an address of a network that may go down, or be filtered.
+    environment["GLOO_SOCKET_IFNAME"] = "lo0" if sys.platform == "darwin" else "lo"
+    return LaunchPlan(
+        backend="local",
+        nodes=1,
+        procs_per_node=procs,
+        device="cuda" if gpus else "cpu",
+        gpus_per_node=gpus,
+        threads_per_proc=threads,
+        gpus=machine.gpus if gpus else (),
+        cpu_slots=machine.cpu_slots,
+        environment=environment,
+        command=task_command("RUN/submitit"),
+    )
+
+
+def _gpus_wanted(request: Launch, machine: Machine) -> int:
+    visible = len(machine.gpus)
+    if request.gpus is None:
+        if request.procs is None or visible == 0:
+            return visible
+        if request.procs > visible:
+            raise LaunchError(
+                f"{request.procs} processes were asked for, but {_count(visible)}, and each process needs its own.",
+                f"Use --procs {visible}, or --gpus 0 to run on the CPU.",
+            )
+        return request.procs
+    if request.gpus > visible:
+        reason = f": {machine.no_gpu_reason}" if visible == 0 and machine.no_gpu_reason else ""
+        way_out = f"Ask for {visible} at most, or use" if visible else "Use"
+        raise LaunchError(
+            f"{_plural(request.gpus)} asked for, but {_count(visible)}{reason}.",
+            f"{way_out} --gpus 0 to run on the CPU.",
+        )
+    if request.gpus and request.procs not in (None, request.gpus):
+        raise LaunchError(
+            f"{_plural(request.gpus)} asked for with {request.procs} processes, but each process drives one GPU.",
+            f"Leave --procs out, or use --procs {request.gpus}.",
+        )
+    return request.gpus
+
+
+def _plural(gpus: int) -> str:
+    return "1 GPU was" if gpus == 1 else f"{gpus} GPUs were"
+
+
+def _count(gpus: int) -> str:
+    return f"only {gpus} {'is' if gpus == 1 else 'are'} visible" if gpus else "no GPU is visible"
+
+
+def task_command(folder: str) -> tuple[str, ...]:
+    """What one process executes: submitit's entry, which loads the pickled call from `folder` and makes it."""
+    return python_module("submitit.core._submit", folder)
+
+
+def python_module(module: str, *arguments: str) -> tuple[str, ...]:
+    """``python -m module``, but a ``queue.py`` in the user's working directory does not shadow Python's own."""
+    if sys.version_info >= (3, 11):
+        return (sys.executable, "-u", "-P", "-m", module, *arguments)
+    code = (
+        f"import sys; del sys.path[0]; import runpy; runpy.run_module({module!r}, run_name='__main__', alter_sys=True)"
+    )
+    return (sys.executable, "-u", "-c", code, *arguments)

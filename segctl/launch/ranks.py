@@ -1,0 +1,160 @@
+"""The ranks of one attempt on this machine: starting them, hearing from them, ending them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Literal
+
+from segctl.launch.environment import job_id, of_rank
+from segctl.launch.outcome import Ended
+from segctl.launch.plan import LaunchPlan, task_command
+from segctl.launch.processes import bury, dies_with
+from segctl.runs.blame import is_consequence
+from segctl.runs.files import read_json
+from segctl.runs.run import Run
+
+# A rank whose last word is written has this long to end; an interpreter can hang in the teardown of a broken process
+# group.
+_TEARDOWN_SECONDS = {"error": 10.0, "result": 30.0}
+
+
+class Ranks:
+    """One process per rank, each with its log."""
+
+    def __init__(self, run: Run, attempt: int, plan: LaunchPlan) -> None:
+        self._run, self._attempt, self._plan = run, attempt, plan
+        self._processes: dict[int, subprocess.Popen[bytes]] = {}
+        self._codes: dict[int, int] = {}
+        self._asked: set[int] = set()
+        self._killed: set[int] = set()
+        self._last_word: dict[int, tuple[str, float]] = {}
+        self._oom_kills = _oom_kills()
+        self.order: list[int] = []
+
+    def start(self, gpus: tuple[str, ...]) -> None:
+        """Starts all ranks.
+
+        Raises:
+            OSError: One could not be started; those before it run.
+        """
+        tie = dies_with(os.getpid())
+        command = task_command(str(self._run.submitit))
+        for rank in range(self._plan.world_size):
+            environment = of_rank(
+                os.environ, self._plan, run_dir=self._run.path, attempt=self._attempt, rank=rank, gpus=gpus
+            )
+            with self._run.log_file(self._attempt, rank).open("ab") as log:
+                self._processes[rank] = subprocess.Popen(
+                    command,
+                    env=environment,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    preexec_fn=tie,
+                )
+
+    @property
+    def living(self) -> list[int]:
+        return [rank for rank in self._processes if rank not in self._codes]
+
+    def reap(self) -> None:
+        """Notes which ranks have ended."""
+        ended = bury()
+        for rank, process in self._processes.items():
+            if rank not in self._codes and process.pid in ended:
+                process.returncode = self._codes[rank] = ended[process.pid]
+                self.order.append(rank)
+
+    def ask(self, signum: int) -> None:
+        """Asks every living rank to stop. Its data workers are not asked: the rank ends them."""
+        for rank in self.living:
+            self._asked.add(rank)
+            self._signal(rank, signum)
+
+    def kill(self, ranks: Iterable[int]) -> None:
+        for rank in ranks:
+            self._killed.add(rank)
+            self._signal(rank, signal.SIGKILL)
+
+    def _signal(self, rank: int, signum: int) -> None:
+        # Not reaped yet, so the number is still its own.
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self._processes[rank].pid, signum)
+
+    def hanging(self) -> list[int]:
+        """Living ranks whose last word was written too long ago."""
+        now = time.monotonic()
+        hanging = []
+        for rank in self.living:
+            word = "result" if self._finished(rank) else "error" if self._error(rank) else None
+            if word is not None:
+                word, since = self._last_word.setdefault(rank, (word, now))
+                if now - since > _TEARDOWN_SECONDS[word]:
+                    hanging.append(rank)
+        return hanging
+
+    def ended(self) -> list[Ended]:
+        """How the ranks that are gone ended, in the order in which they did."""
+        return [self._ended(rank) for rank in self.order]
+
+    def exit_codes(self) -> dict[str, int]:
+        return {str(rank): self._codes[rank] for rank in sorted(self._codes)}
+
+    def deaths(self) -> list[dict[str, Any]]:
+        """The ranks that ended badly by themselves, earliest first, as supervisor.json has them."""
+        starved = _oom_kills() > self._oom_kills
+        return [
+            {
+                "rank": end.rank,
+                "code": end.code,
+                "last_line": _last_line(self._run.log_file(self._attempt, end.rank)) if end.code > 0 else "",
+                "out_of_memory": starved and end.code == -signal.SIGKILL,
+            }
+            for end in self.ended()
+            if end.failed
+        ]
+
+    def _ended(self, rank: int) -> Ended:
+        return Ended(
+            rank=rank,
+            code=self._codes[rank],
+            finished=self._finished(rank),
+            error=self._error(rank),
+            asked=rank in self._asked,
+            killed=rank in self._killed,
+        )
+
+    def _finished(self, rank: int) -> bool:
+        """Whether submitit has noted that the call came back; an exit code of 0 alone may be an os._exit somewhere."""
+        return (self._run.submitit / f"{job_id(self._attempt)}_{rank}_result.pkl").exists() and not self._error(rank)
+
+    def _error(self, rank: int) -> Literal["cause", "consequence"] | None:
+        error = read_json(self._run.error_file(rank))
+        if error is None or error.get("attempt") != self._attempt:
+            return None
+        return "consequence" if is_consequence(error) else "cause"
+
+
+def _last_line(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - 8192))
+            lines = file.read().decode(errors="replace").strip().splitlines()
+    except OSError:
+        return ""
+    return lines[-1].strip()[:300] if lines else ""
+
+
+def _oom_kills() -> int:
+    """How many processes the kernel has ended for want of memory since the machine started."""
+    with contextlib.suppress(OSError, ValueError):
+        for line in Path("/proc/vmstat").read_text().splitlines():
+            if line.startswith("oom_kill "):
+                return int(line.split()[1])
+    return 0

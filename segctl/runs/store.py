@@ -1,0 +1,176 @@
+"""Making runs and finding them again."""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from segctl.errors import RunError, did_you_mean, listing
+from segctl.runs.files import current_umask, read_json, write_json, write_text
+from segctl.runs.process import hostname
+from segctl.runs.run import Run
+
+_TAIL_ALPHABET = "23456789abcdefghjkmnpqrstuvwxyz"  # nothing that is mistaken for something else
+
+
+def runs_dir(given: Path | None = None) -> Path:
+    """The folder of the runs: the given one, else ``$SEGCTL_RUNS``, else ``runs``."""
+    return Path(given) if given is not None else Path(os.environ.get("SEGCTL_RUNS") or "runs")
+
+
+def create(config_text: str, record: Mapping[str, Any], runs_dir: Path) -> Run:
+    """Makes a run's directory; it appears in `runs_dir` only when it is complete.
+
+    Args:
+        config_text: Content of config.yaml.
+        record: Content of run.json but for ``id``; ``created`` and ``host`` are added where missing. A ``name``, else
+            ``model`` and ``dataset``, become part of the id.
+        runs_dir: Folder of the runs; made if it does not exist.
+
+    Raises:
+        RunError: The folder cannot be made or written to, or the disk is full. Nothing is left behind.
+    """
+    made = _missing_parents(runs_dir)
+    building: Path | None = None
+    try:
+        runs_dir.mkdir(parents=True, exist_ok=True)
+        building = Path(tempfile.mkdtemp(prefix=".new-", dir=runs_dir))
+        created = float(record.get("created") or time.time())
+        run_id = _new_id(record, created, runs_dir)
+        draft = Run(building)
+        for folder in (draft.logs, draft.errors, draft.checkpoints):
+            folder.mkdir()
+        write_text(draft.config_file, config_text)
+        write_json(draft.run_file, {"id": run_id, "created": created, "host": hostname(), **record})
+        building.chmod(0o777 & ~current_umask())
+        building.rename(runs_dir / run_id)
+    except BaseException as error:
+        if building is not None:
+            shutil.rmtree(building, ignore_errors=True)
+        _remove_empty(made)
+        if isinstance(error, OSError):
+            raise RunError(
+                f"No run can be made in {runs_dir}: {(error.strerror or str(error))}.",
+                "Choose a folder that can be written with --runs-dir or $SEGCTL_RUNS.",
+            ) from error
+        raise
+    return Run((runs_dir / run_id).resolve())
+
+
+def remove(run: Run) -> None:
+    """Removes a run that could not be submitted: first out of sight, then for good."""
+    hidden = run.path.with_name(f".gone-{run.id}")
+    run.path.rename(hidden)
+    shutil.rmtree(hidden, ignore_errors=True)
+
+
+def all_runs(runs_dir: Path) -> list[Run]:
+    """Every run in the folder, newest first; none where there is no such folder.
+
+    Raises:
+        RunError: The folder is there but cannot be read.
+    """
+    try:
+        names = sorted((entry.name for entry in os.scandir(runs_dir) if not entry.name.startswith(".")), reverse=True)
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise RunError(
+            f"The runs folder {runs_dir} cannot be read: {error.strerror}.", "Name another one with --runs-dir."
+        ) from error
+    folder = runs_dir.resolve()
+    return [Run(folder / name) for name in names if os.path.exists(os.path.join(folder, name, "run.json"))]
+
+
+def find(reference: str | os.PathLike[str], runs_dir: Path) -> Run:
+    """The run that is meant by its id, the unique start or random end of an id, its ``--name``, or its path.
+
+    Raises:
+        RunError: There is none, or there are several; they are named.
+    """
+    text = os.fspath(reference)
+    if os.sep in text or text in (".", ".."):
+        return _at(Path(text))
+    runs = {run.id: run for run in all_runs(runs_dir)}
+    if text in runs:
+        return runs[text]
+    found = [run for run in runs.values() if run.id.startswith(text) or run.id.endswith(f"-{text}")] if text else []
+    found = found or [run for run in runs.values() if f"-{_slug(text)}-" in run.id and record(run).get("name") == text]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise RunError(f"{text!r} may mean {_shown([run.id for run in found])}.", "Give more of the id.")
+    if _is_run(Path(text)):
+        return _at(Path(text))
+    raise RunError(f"There is no run {text!r} in {runs_dir}.", _hint(text, list(runs)))
+
+
+def newest(predicate: Callable[[Mapping[str, Any]], bool], runs_dir: Path) -> Run | None:
+    """The newest run whose run.json satisfies `predicate`, or None."""
+    matching = [
+        (float(content.get("created") or 0), run.id, run)
+        for run in all_runs(runs_dir)
+        if predicate(content := record(run))
+    ]
+    return max(matching, key=lambda item: item[:2])[2] if matching else None
+
+
+def record(run: Run) -> dict[str, Any]:
+    """The content of run.json; empty where it is damaged."""
+    return read_json(run.run_file) or {}
+
+
+def _new_id(record: Mapping[str, Any], created: float, runs_dir: Path) -> str:
+    label = record.get("name") or "-".join(str(record[key]) for key in ("model", "dataset") if record.get(key)) or "run"
+    moment = time.strftime("%Y%m%d-%H%M%S", time.localtime(created))
+    while True:
+        run_id = f"{moment}-{_slug(str(label))}-{''.join(secrets.choice(_TAIL_ALPHABET) for _ in range(4))}"
+        if not (runs_dir / run_id).exists():
+            return run_id
+
+
+def _slug(label: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", label).strip("-.")[:80] or "run"
+
+
+def _is_run(path: Path) -> bool:
+    return (path / "run.json").is_file()
+
+
+def _at(path: Path) -> Run:
+    folder = path.parent if path.name in ("config.yaml", "run.json") else path
+    if not _is_run(folder):
+        raise RunError(
+            f"{path} is not a run: it has no run.json.", "A run's folder is the one that 'segctl train' printed."
+        )
+    return Run(folder.resolve())
+
+
+def _hint(text: str, ids: list[str]) -> str:
+    if not ids:
+        return "There are no runs there; name another folder with --runs-dir or $SEGCTL_RUNS."
+    return did_you_mean(text, ids) or f"The newest are {_shown(ids)}."
+
+
+def _shown(ids: list[str]) -> str:
+    return listing(ids) if len(ids) <= 5 else f"{', '.join(ids[:5])} and {len(ids) - 5} more"
+
+
+def _missing_parents(folder: Path) -> list[Path]:
+    """The folders that making `folder` will make, innermost first."""
+    return [path for path in (folder, *folder.parents) if not path.exists()]
+
+
+def _remove_empty(folders: list[Path]) -> None:
+    for folder in folders:
+        try:
+            folder.rmdir()
+        except OSError:
+            return
