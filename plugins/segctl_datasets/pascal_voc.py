@@ -7,7 +7,7 @@ from pathlib import Path
 
 from segctl.plugin import voc_palette
 
-from .pairs import Pair, PairDataset, check_split, missing_from, read_list
+from .pairs import Pair, PairDataset, check_split, read_list, refuse_missing
 
 __all__ = ["PascalVOC"]
 
@@ -17,8 +17,8 @@ _FOLDER = "VOCdevkit/VOC2012"
 class PascalVOC(PairDataset):
     """PASCAL VOC 2012: 20 kinds of objects and background; 1464 training and 1449 validation photographs.
 
-    Layout: the official ``VOCdevkit/VOC2012``. Masks are palette PNGs whose index is the class; 255, the border of objects, is
-    ignored. The labels of the test split are not public.
+    Layout: the official ``VOCdevkit/VOC2012``. Masks are palette PNGs whose index is the class; 255, the border of
+    objects, is ignored. The labels of the test split are not public.
     """
 
     classes = (
@@ -59,7 +59,7 @@ class PascalVOC(PairDataset):
         list_path = Path(root) / _FOLDER / "ImageSets" / "Segmentation" / f"{split}.txt"
         pairs = [
             Pair(name, f"{_FOLDER}/JPEGImages/{name}.jpg", f"{_FOLDER}/SegmentationClass/{name}.png")
-            for name in read_list(list_path)
+            for _, name in read_list(list_path)
         ]
-        missing_from(Path(root), pairs, list_path)
+        refuse_missing(Path(root), pairs, list_path)
         super().__init__(root, split, pairs)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -14,29 +15,31 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from segctl.errors import DataError
 
-__all__ = ["exif_size", "read_image", "read_mask"]
+__all__ = ["read_image", "read_mask"]
 
 # What Pillow raises for files that are cut short, damaged or not images at all.
 _DAMAGED = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, zlib.error)
 _EXIF_ORIENTATION = 0x0112
 
 
-def read_image(path: Path, *, upright: bool = False) -> np.ndarray:
+def read_image(path: Path, *, upright: Callable[[int, tuple[int, int]], bool] | None = None) -> np.ndarray:
     """An image as contiguous, writable RGB, (H, W, 3) uint8.
 
-    Grey images are repeated to three channels, 16-bit ones keep their high byte, CMYK is converted, transparency is dropped.
+    Grey images are repeated to three channels, 16-bit ones keep their high byte, CMYK is converted, transparency is
+    dropped.
 
     Args:
         path: The file.
-        upright: Turn the picture as its EXIF orientation says. By default pixels stay as they are stored, since the masks
-            of published data sets lie on the stored pixels.
+        upright: Asked with the EXIF orientation (2 to 8) and the stored (height, width) of a picture that is not
+            upright, whether to turn it. By default pixels stay as they are stored, as the masks of published data
+            sets lie on them.
 
     Raises:
         DataError: The file is missing, unreadable, damaged, or holds floating-point pixels.
     """
     try:
         with _open(path) as file:
-            picture = ImageOps.exif_transpose(file) if upright else file
+            picture = ImageOps.exif_transpose(file) if upright and _turned(file, upright) else file
             if picture.mode.startswith("I"):
                 return _grey16(path, np.asarray(picture))
             if picture.mode == "F":
@@ -46,18 +49,18 @@ def read_image(path: Path, *, upright: bool = False) -> np.ndarray:
         raise _unreadable(path, error) from error
 
 
-def read_mask(path: Path) -> np.ndarray:
+def read_mask(path: Path, *, as_colors: bool = False) -> np.ndarray:
     """A mask's values as stored: (H, W) uint8, or (H, W, 3) uint8 colours when the file is RGB.
 
-    Grey masks give their grey value, palette masks the palette index, bilevel masks 0 and 1. An RGB file whose channels are
-    equal throughout is grey and is returned as such.
+    Grey masks give their grey value, palette masks the palette index, bilevel masks 0 and 1. An RGB file whose
+    channels are equal throughout counts as grey, unless `as_colors` is set.
 
     Raises:
         DataError: The file is missing, unreadable, damaged, partly transparent, or has values beyond 255.
     """
     try:
         with _open(path) as file:
-            values = _mask_values(path, file)
+            values = _mask_values(path, file, as_colors)
     except _DAMAGED as error:
         raise _unreadable(path, error) from error
     if values.dtype != np.uint8:
@@ -71,14 +74,9 @@ def read_mask(path: Path) -> np.ndarray:
     return values
 
 
-def exif_size(path: Path) -> tuple[tuple[int, int], int]:
-    """Stored (height, width) and EXIF orientation (1 to 8, 1: upright) of an image, from its header alone."""
-    try:
-        with _open(path) as file:
-            orientation = file.getexif().get(_EXIF_ORIENTATION, 1)
-            return (file.height, file.width), orientation if orientation in range(1, 9) else 1
-    except _DAMAGED as error:
-        raise _unreadable(path, error) from error
+def _turned(file: Image.Image, upright: Callable[[int, tuple[int, int]], bool]) -> bool:
+    orientation = file.getexif().get(_EXIF_ORIENTATION, 1)
+    return orientation in range(2, 9) and upright(orientation, (file.height, file.width))
 
 
 def _open(path: Path) -> Image.Image:
@@ -88,7 +86,7 @@ def _open(path: Path) -> Image.Image:
         raise DataError(f"{path} is too large to be decoded: {error}", "Cut it into tiles.") from error
 
 
-def _mask_values(path: Path, file: Image.Image) -> np.ndarray:
+def _mask_values(path: Path, file: Image.Image, as_colors: bool) -> np.ndarray:
     if file.mode in ("P", "L") or file.mode.startswith("I"):
         return np.array(file)
     if file.mode == "1":
@@ -102,7 +100,8 @@ def _mask_values(path: Path, file: Image.Image) -> np.ndarray:
                 )
             channels = channels[..., :-1]
         grey = channels[..., 0]
-        if all(np.array_equal(grey, channels[..., k]) for k in range(1, channels.shape[2])):
+        is_grey = all(np.array_equal(grey, channels[..., k]) for k in range(1, channels.shape[2]))
+        if is_grey and not (as_colors and channels.shape[2] == 3):
             return np.ascontiguousarray(grey)
         return np.ascontiguousarray(channels)
     raise DataError(f"{path} is stored as {file.mode}, which cannot be a mask.", "Save the masks as 8-bit PNG files.")

@@ -1,8 +1,9 @@
 """Shapes: scenes that are drawn on the fly, so that training can be tried without any data on disk.
 
 The class of a pixel is the outline of the shape it belongs to and nothing else: every shape, like the ground, takes a
-random colour and a random texture, lies anywhere at any angle and may be cut by the frame or by another shape. A model that
-has learnt colours, or that answers "background", stays far below 0.5 mIoU; one that sees outlines reaches more than 0.9.
+random colour and a random texture, lies anywhere at any angle and may be cut by the frame or by another shape. A
+model that has learnt colours, or that answers "background", stays far below 0.5 mIoU; one that sees outlines reaches
+more than 0.9.
 """
 
 from __future__ import annotations
@@ -17,16 +18,17 @@ from segctl.errors import DataError, listing
 __all__ = ["Shapes"]
 
 _SPLIT_KEYS = {"train": 1, "val": 2, "test": 3}
-_MOST_SHAPES = 3
+_SHAPES = (2, 4)
 _CONTRAST = 110.0  # smallest distance between the mean colours of a shape and of all that lies below it, in RGB units
-_NOISE = 10.0  # standard deviation of each pixel's noise, in grey levels
+_TILT = np.radians(20)
+_NOISE = 8.0  # standard deviation of each pixel's noise, in grey levels
 
 
 class Shapes:
     """Discs, squares, triangles and crosses on a textured ground, drawn on the fly; needs no data on disk.
 
-    A sample depends on (split, index, size) alone: it is the same in every process, run and data worker. Pixels within one
-    pixel of a visible outline are ignored, as in PASCAL VOC.
+    A sample depends on (split, index, size) alone: it is the same in every process, run and data worker. Pixels
+    within one pixel of a visible outline are ignored, as in PASCAL VOC.
 
     Args:
         size: Height and width of the images in pixels.
@@ -82,14 +84,14 @@ def _draw(rng: np.random.Generator, size: int) -> tuple[np.ndarray, np.ndarray]:
     image = _surface(rng, colors[0], x, y)
     mask = np.zeros((size, size), np.uint8)
     placed: list[tuple[float, float, float]] = []
-    for _ in range(rng.integers(1, _MOST_SHAPES + 1)):
+    for _ in range(rng.integers(*_SHAPES, endpoint=True)):
         place = _free_place(rng, placed)
         if place is None:
             break
         placed.append(place)
         colors.append(_contrasting_color(rng, colors))
         kind = int(rng.integers(1, len(Shapes.classes)))
-        distance = _signed_distance(kind, x, y, *place, angle=rng.uniform(0, 2 * np.pi))
+        distance = _signed_distance(kind, x, y, *place, angle=rng.uniform(-_TILT, _TILT))
         inside = distance < 0
         image[inside] = _surface(rng, colors[-1], x, y)[inside]
         mask[inside] = kind
@@ -103,7 +105,7 @@ def _free_place(
 ) -> tuple[float, float, float] | None:
     """Centre and radius of a shape that hides part of the others at most, or None when the scene is full."""
     for _ in range(20):
-        cx, cy, radius = rng.uniform(-0.75, 0.75), rng.uniform(-0.75, 0.75), rng.uniform(0.35, 0.6)
+        cx, cy, radius = rng.uniform(-0.75, 0.75), rng.uniform(-0.75, 0.75), rng.uniform(0.38, 0.6)
         if all(np.hypot(cx - ox, cy - oy) > 0.75 * (radius + other) for ox, oy, other in placed):
             return cx, cy, radius
     return None
@@ -124,14 +126,14 @@ def _surface(rng: np.random.Generator, color: np.ndarray, x: np.ndarray, y: np.n
     wave = np.sin(
         np.float32(frequency * np.cos(angle)) * x + np.float32(frequency * np.sin(angle)) * y + np.float32(phase)
     )
-    tint = rng.uniform(-22, 22, 3).astype(np.float32)
+    tint = rng.uniform(-16, 16, 3).astype(np.float32)
     return color.astype(np.float32) + shading[..., None].astype(np.float32) + wave[..., None] * tint
 
 
 def _signed_distance(
     kind: int, x: np.ndarray, y: np.ndarray, cx: float, cy: float, radius: float, *, angle: float
 ) -> np.ndarray:
-    """(size, size) distance to the outline, exact beside its straight parts, negative inside. All kinds have about one area."""
+    """(size, size) distance to the outline, negative inside, exact beside straight parts. The areas differ little."""
     cos, sin = np.float32(np.cos(angle)), np.float32(np.sin(angle))
     dx, dy = x - np.float32(cx), y - np.float32(cy)
     u, v = cos * dx + sin * dy, cos * dy - sin * dx
