@@ -7,6 +7,7 @@ one host can never collide.
 
 from __future__ import annotations
 
+import inspect
 import logging
 import os
 import socket
@@ -135,9 +136,10 @@ def distribute(model: nn.Module, world: World, *, sync_bn: bool) -> nn.Module:
     if sync_bn:
         convert = nn.SyncBatchNorm if world.device.type == "cuda" else SyncBatchNorm
         model = convert.convert_sync_batchnorm(model)
-    devices = [world.device.index] if world.device.type == "cuda" else None
+    wrapper = nn.parallel.DistributedDataParallel
     # Statistics that are synchronised are equal everywhere already; without sync_bn each process keeps its own, and
-    # rank 0's are saved.
-    return nn.parallel.DistributedDataParallel(
-        model, device_ids=devices, broadcast_buffers=not sync_bn, gradient_as_bucket_view=True
-    )
+    # rank 0's are saved. torch 2.15 gave the argument a new name.
+    renamed = "forward_sync_buffers" in inspect.signature(wrapper).parameters
+    buffers = {"forward_sync_buffers" if renamed else "broadcast_buffers": not sync_bn}
+    devices = [world.device.index] if world.device.type == "cuda" else None
+    return wrapper(model, device_ids=devices, gradient_as_bucket_view=True, **buffers)

@@ -17,7 +17,10 @@ SHARES = (3, 1, 2)  # samples on each process: unequal on purpose
 def data() -> tuple[torch.Tensor, torch.Tensor]:
     generator = torch.Generator().manual_seed(5)
     # An offset much larger than the spread: a variance computed as E[x^2] - E[x]^2 would lose its digits here.
-    images = torch.randn(sum(SHARES), 4, 5, 7, generator=generator) * torch.tensor([1.0, 0.1, 3.0, 1.0]).view(1, 4, 1, 1) + 50
+    images = (
+        torch.randn(sum(SHARES), 4, 5, 7, generator=generator) * torch.tensor([1.0, 0.1, 3.0, 1.0]).view(1, 4, 1, 1)
+        + 50
+    )
     return images, torch.randn(sum(SHARES), 4, 5, 7, generator=generator)
 
 
@@ -61,7 +64,9 @@ def test_equals_batch_norm_of_the_joint_batch(tmp_path: Path) -> None:
     joined = {name: torch.cat([part[name] for part in parts]) for name in ("y", "grad_x")}
     torch.testing.assert_close(joined["y"].double(), y.detach(), atol=2e-4, rtol=1e-4)
     torch.testing.assert_close(joined["grad_x"].double(), x.grad, atol=2e-4, rtol=1e-4)
-    torch.testing.assert_close(sum(part["grad_weight"] for part in parts).double(), norm.weight.grad, atol=5e-3, rtol=1e-4)
+    torch.testing.assert_close(
+        sum(part["grad_weight"] for part in parts).double(), norm.weight.grad, atol=5e-3, rtol=1e-4
+    )
     torch.testing.assert_close(sum(part["grad_bias"] for part in parts).double(), norm.bias.grad, atol=1e-3, rtol=1e-4)
     for part in parts:
         torch.testing.assert_close(part["mean"].double(), norm.running_mean, atol=1e-4, rtol=1e-5)
