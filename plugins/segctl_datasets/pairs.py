@@ -93,16 +93,14 @@ def read_list(path: Path) -> list[tuple[int, str]]:
         DataError: The list is missing, empty or not text.
     """
     try:
-        lines = [
-            (number, line.strip()) for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), 1)
-        ]
+        text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise DataError(
             f"The split list {path} does not exist.", "The data set is incomplete, or has no such split."
         ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"The split list {path} cannot be read: {error}.") from error
-    entries = [(number, line) for number, line in lines if line]
+    entries = [(number, line.strip()) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
     if not entries:
         raise DataError(f"The split list {path} is empty.")
     return entries
