@@ -96,7 +96,7 @@ def run_steps(steps: Iterable[Step]) -> tuple[Check, ...]:
     closed: Check | None = None
     for step in steps:
         if closed is not None:
-            reason = closed.detail if closed.skipped else f"not tried, because '{closed.name}' failed"
+            reason = f"not tried, because '{closed.name}' {'was skipped' if closed.skipped else 'failed'}"
             checks.append(Check(step.name, passed=False, detail=reason, skipped=True))
             continue
         checks.append(_run(step))

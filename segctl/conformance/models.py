@@ -1,0 +1,316 @@
+"""Tries a model on the contract: any image size, any number of classes, one image or many, every arithmetic."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from segctl import registry
+from segctl.config.schema import Plugin
+from segctl.conformance.contract import Factory, signature_steps
+from segctl.conformance.report import BreachError, Check, SkipError, Step, describe_exception, run_steps
+from segctl.conformance.tensors import IGNORE_INDEX, distance, images, labels, logits_of, named, some, total
+from segctl.errors import listing
+from segctl.plugin import ModelTraits, model_traits
+
+CLASSES = 19
+OTHER_CLASS_COUNTS = (2, 150)
+SIZE = (64, 64)
+OTHER_SIZES = ((65, 97), (33, 65))
+
+
+def check_model(factory: Factory, *, options: Mapping[str, Any] | None = None) -> tuple[Check, ...]:
+    """Tries a model factory on everything that segctl relies on.
+
+    The model is built four times and sees a handful of images of about 64 x 64 pixels, on the CPU. Random state is left
+    as it was.
+
+    Args:
+        factory: ``(num_classes, *, options) -> nn.Module``, as an entry point of ``segctl.models`` names it.
+        options: Options to build it with instead of its defaults.
+
+    Returns:
+        One result per check, in the order in which they ran; one that builds on a failed check is reported as skipped.
+    """
+    with torch.random.fork_rng(devices=[]):
+        return run_steps(_seeded(step) for step in _ModelChecks(factory, dict(options or {})).steps())
+
+
+def _seeded(step: Step) -> Step:
+    """Each check draws the same numbers, whichever ran before it."""
+
+    def run() -> str | None:
+        torch.manual_seed(0)
+        return step.run()
+
+    return Step(step.name, run, step.gate)
+
+
+class _Seen(NamedTuple):
+    """A forward pass: the images as they were made, as they were afterwards, and the logits."""
+
+    given: Tensor
+    batch: Tensor
+    logits: Tensor
+
+
+class _ModelChecks:
+    def __init__(self, factory: Factory, options: dict[str, Any]) -> None:
+        self.factory = factory
+        self.options = options
+        self.traits: ModelTraits = model_traits(factory)
+        self.model: nn.Module = nn.Identity()
+        self.seen: dict[bool, _Seen] = {}
+        self.loss: Tensor | None = None
+
+    def steps(self) -> Iterator[Step]:
+        yield from signature_steps(self.factory, "model")
+        yield Step("builds", self.builds, gate=True)
+        yield Step("logits", self.logits, gate=True)
+        yield Step("finite logits", self.finite_logits, gate=True)
+        yield Step("input unchanged", self.input_unchanged)
+        yield Step("repeatable", self.repeatable)
+        yield Step("any size", self.any_size)
+        yield Step("single image", self.single_image)
+        yield Step("class counts", self.class_counts)
+        yield Step("declared traits", self.declared_traits)
+        yield Step("finite loss", self.finite_loss)
+        yield Step("gradients", self.gradients)
+        yield Step("bf16 autocast", self.bf16_autocast)
+        yield Step("state dict", self.state_dict)
+        yield Step("channels last", self.channels_last)
+        yield Step("sync batch norm", self.sync_batch_norm)  # last: it converts the model in place
+
+    def build(self, num_classes: int = CLASSES) -> nn.Module:
+        model = self.factory(num_classes, **self.options)
+        if not isinstance(model, nn.Module):
+            raise BreachError(f"the factory returned {type(model).__name__}, not a torch.nn.Module")
+        return model
+
+    def builds(self) -> str:
+        self.model = self.build()
+        return f"{sum(parameter.numel() for parameter in self.model.parameters()):,} parameters"
+
+    def logits(self) -> str:
+        """What is returned at the easiest size: a batch of two, both sides a multiple of 32."""
+        for training in (True, False):  # evaluation last: `repeatable` compares with it
+            batch = images(SIZE)
+            given = batch.clone()
+            logits = logits_of(outputs := self.forward(batch, training), CLASSES, SIZE)
+            self.seen[training] = _Seen(given, batch, logits)
+        return f"returns {', '.join(f'{name} {tuple(value.shape)}' for name, value in named(outputs).items())}"
+
+    def finite_logits(self) -> None:
+        for training, seen in self.seen.items():
+            if not seen.logits.isfinite().all():
+                raise BreachError(f"the logits are not all finite in {_mode(training)}")
+
+    def input_unchanged(self) -> None:
+        for training, seen in self.seen.items():
+            if not torch.equal(seen.batch, seen.given):
+                raise BreachError(f"the forward pass modifies its input in place in {_mode(training)}")
+
+    def repeatable(self) -> None:
+        seen = self.seen[False]
+        again = logits_of(self.forward(seen.given.clone()), CLASSES, SIZE)
+        if not torch.equal(again, seen.logits):
+            raise BreachError(
+                "in evaluation, the same images give other logits the second time (by up to "
+                f"{distance(again, seen.logits):.2g}): dropout that is always on, or state that a forward pass changes"
+            )
+
+    def any_size(self) -> str:
+        for size in OTHER_SIZES:
+            for training in (False, True):
+                outputs = _attempt(
+                    f"{size[0]}x{size[1]} images in {_mode(training)}", self.forward, images(size), training
+                )
+                logits_of(outputs, CLASSES, size)
+        return listing(f"{height}x{width}" for height, width in OTHER_SIZES)
+
+    def single_image(self) -> None:
+        for training in (False, True):
+            outputs = _attempt(f"a batch of one in {_mode(training)}", self.forward, images(SIZE, count=1), training)
+            logits_of(outputs, CLASSES, SIZE, count=1)
+
+    def class_counts(self) -> str:
+        for num_classes in OTHER_CLASS_COUNTS:
+            model = _attempt(f"{num_classes} classes", self.build, num_classes)
+            outputs = _attempt(f"{num_classes} classes", _forward, model, images(SIZE, count=1), False)
+            logits_of(outputs, num_classes, SIZE, count=1)
+        return f"also {listing(str(count) for count in OTHER_CLASS_COUNTS)}"
+
+    def declared_traits(self) -> str:
+        """A prefix that names nothing would silently give every parameter the learning rate of the head."""
+        names = [name for name, _ in self.model.named_parameters()]
+        for prefix in self.traits.backbone:
+            if self.traits.backbone != ModelTraits().backbone and not any(name.startswith(prefix) for name in names):
+                raise BreachError(
+                    f"@model(backbone=...) names {prefix!r}, but no parameter's name begins so; "
+                    f"the first is {names[0]!r}"
+                )
+        backbone = sum(name.startswith(self.traits.backbone) for name in names)
+        return f"loss {self.traits.loss}; {backbone} of {len(names)} parameter tensors are the backbone's"
+
+    def finite_loss(self) -> str:
+        self.model.train()
+        loss = total(self.criterion()(self.model(images(SIZE)), labels(SIZE, CLASSES)))
+        if not torch.isfinite(loss):
+            raise BreachError(f"the loss {self.traits.loss} is {loss.item():g}")
+        self.loss = loss
+        return f"{self.traits.loss} {loss.item():.3f}"
+
+    def gradients(self) -> str:
+        if self.loss is None:
+            raise SkipError("not tried, because 'finite loss' failed")
+        self.loss.backward()
+        self.loss = None
+        return _require_gradients(self.model)
+
+    def bf16_autocast(self) -> None:
+        self.model.train()
+        self.model.zero_grad(set_to_none=True)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            logits = logits_of(self.model(images(SIZE)), CLASSES, SIZE)
+            # Not its own loss: that one is tried above, and what is to be seen here is the model's backward pass.
+            loss = logits.float().square().mean()
+        if not torch.isfinite(loss):
+            raise BreachError("the logits are not all finite")
+        loss.backward()
+        broken = [
+            name for name, p in self.model.named_parameters() if p.grad is not None and not p.grad.isfinite().all()
+        ]
+        self.model.zero_grad(set_to_none=True)
+        if broken:
+            raise BreachError(f"the gradient is not finite for {some(broken)}")
+
+    def state_dict(self) -> str:
+        state = self.model.state_dict()
+        odd = [name for name, value in state.items() if not isinstance(value, Tensor)]
+        if odd:
+            raise BreachError(f"{some(odd)} is not a tensor, and checkpoints are read with weights_only=True")
+        torch.manual_seed(1)  # another initialisation: whatever is not in the state dict shall differ
+        twin = self.build()
+        missing = twin.load_state_dict(state, strict=False)
+        if missing.missing_keys or missing.unexpected_keys:
+            raise BreachError(
+                f"a second model has other names: {some([*missing.missing_keys, *missing.unexpected_keys])}"
+            )
+        batch = images(SIZE)
+        ours, theirs = (logits_of(_forward(model, batch, False), CLASSES, SIZE) for model in (self.model, twin))
+        if not torch.equal(ours, theirs):
+            raise BreachError(
+                f"a second model with the same state dict gives other logits (by up to {distance(ours, theirs):.2g}): "
+                "something that is learnt or drawn at random is neither a parameter nor a buffer"
+            )
+        return f"{len(state)} tensors"
+
+    def channels_last(self) -> None:
+        batch = images(SIZE)
+        expected = logits_of(self.forward(batch), CLASSES, SIZE)
+        self.model.to(memory_format=torch.channels_last)
+        batch = batch.contiguous(memory_format=torch.channels_last)
+        try:
+            logits = logits_of(self.forward(batch), CLASSES, SIZE)
+            self.forward(batch, training=True)
+        finally:
+            self.model.to(memory_format=torch.contiguous_format)
+        # Another memory layout sums in another order; a wrong reshape is off by whole logits.
+        if distance(logits, expected) > 1e-3 * max(1.0, expected.abs().max().item()):
+            raise BreachError(
+                f"the logits differ from those of contiguous images by up to {distance(logits, expected):.2g}"
+            )
+
+    def sync_batch_norm(self) -> str:
+        """Counts what runs, not what is registered: a layer that is held twice is converted in one place only."""
+        model = nn.SyncBatchNorm.convert_sync_batchnorm(self.model)
+        with _BatchNormCalls() as calls:
+            _forward(model, images(SIZE), True)
+        if calls.plain:
+            raise BreachError(
+                f"{calls.plain} of {calls.plain + calls.synced} batch normalisations are not reached by "
+                "torch.nn.SyncBatchNorm.convert_sync_batchnorm: "
+                "the layer is not a registered BatchNorm module, or is held twice"
+            )
+        return f"{calls.synced} layers" if calls.synced else "no batch normalisation"
+
+    def forward(self, batch: Tensor, training: bool = False) -> Any:
+        return _forward(self.model, batch, training)
+
+    def criterion(self) -> Callable[[Any, Tensor], Tensor | Mapping[str, Tensor]]:
+        plugin = Plugin(name=self.traits.loss, options=dict(self.traits.loss_options))
+        loss: Callable[[Any, Tensor], Tensor | Mapping[str, Tensor]] = registry.create_loss(
+            plugin, num_classes=CLASSES, ignore_index=IGNORE_INDEX, class_pixels=lambda: [1] * CLASSES
+        )
+        return loss
+
+
+class _BatchNormCalls(TorchFunctionMode):
+    """Counts the batch normalisations that run: in `torch.nn.SyncBatchNorm` layers, and everywhere else.
+
+    Without a process group both end in the same function, so each call is told by the layer that is running around it.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.synced = 0
+        self.plain = 0
+        self._entered = 0
+
+    def __enter__(self) -> _BatchNormCalls:
+        register = nn.modules.module.register_module_forward_pre_hook
+        self._hook = register(lambda module, _: self._enter(module))
+        super().__enter__()  # type: ignore[no-untyped-call]
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        super().__exit__(*error)  # type: ignore[no-untyped-call]
+        self._hook.remove()
+        self.synced = self._entered
+        self.plain = max(0, self.plain - self._entered)
+
+    def _enter(self, module: nn.Module) -> None:
+        self._entered += isinstance(module, nn.SyncBatchNorm)
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.plain += function in (nn.functional.batch_norm, torch.batch_norm)
+        return function(*args, **(kwargs or {}))
+
+
+def _forward(model: nn.Module, batch: Tensor, training: bool) -> Any:
+    model.train(training)
+    with torch.no_grad():
+        return model(batch)
+
+
+def _require_gradients(model: nn.Module) -> str:
+    trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+    unused = [name for name, parameter in trained.items() if parameter.grad is None]
+    if unused:
+        raise BreachError(
+            f"{len(unused)} of {len(trained)} parameters get no gradient: {some(unused)}; they are never trained, and "
+            "make distributed training fail"
+        )
+    broken = [name for name, p in trained.items() if p.grad is not None and not p.grad.isfinite().all()]
+    if broken:
+        raise BreachError(f"the gradient is not finite for {some(broken)}")
+    frozen = sum(not parameter.requires_grad for parameter in model.parameters())
+    return f"{len(trained)} tensors" + (f", {frozen} more are frozen" if frozen else "")
+
+
+def _attempt(what: str, function: Callable[..., Any], *args: Any) -> Any:
+    """Calls `function`; an exception is a breach that says at what it happened."""
+    try:
+        return function(*args)
+    except BreachError:
+        raise
+    except Exception as error:
+        raise BreachError(f"{what}: {describe_exception(error)}") from error
+
+
+def _mode(training: bool) -> str:
+    return "training" if training else "evaluation"

@@ -1,0 +1,73 @@
+"""Inputs that the checks of models and losses try, and how they read what comes back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from segctl.conformance.report import BreachError
+from segctl.errors import listing
+
+IGNORE_INDEX = 255
+
+
+def images(size: tuple[int, int], *, count: int = 2) -> Tensor:
+    """Noise of mean 0 and standard deviation 1, as normalised photographs have."""
+    return torch.randn(count, 3, *size)
+
+
+def labels(size: tuple[int, int], num_classes: int, *, count: int = 2) -> Tensor:
+    """Random classes, with some ignored pixels."""
+    target = torch.randint(num_classes, (count, *size))
+    return torch.where(torch.rand(target.shape) < 0.1, IGNORE_INDEX, target)
+
+
+def named(outputs: Any) -> dict[str, Tensor]:
+    """The model's outputs by name.
+
+    Raises:
+        BreachError: They are neither a tensor nor a mapping of tensors.
+    """
+    if isinstance(outputs, Tensor):
+        return {"out": outputs}
+    if not isinstance(outputs, Mapping):
+        raise BreachError(f"the model returned {type(outputs).__name__}, not a tensor or a dict of tensors")
+    for name, value in outputs.items():
+        if not isinstance(value, Tensor):
+            raise BreachError(f"the model's output {name!r} is {type(value).__name__}, not a tensor")
+    return dict(outputs)
+
+
+def logits_of(outputs: Any, num_classes: int, size: tuple[int, int], *, count: int = 2) -> Tensor:
+    """The main logits.
+
+    Raises:
+        BreachError: They are missing, are not floating point or have not the shape (count, num_classes, *size).
+    """
+    maps = named(outputs)
+    if "out" not in maps:
+        raise BreachError(f"the model returned {listing(maps)}, but no 'out'")
+    logits, expected = maps["out"], (count, num_classes, *size)
+    if tuple(logits.shape) != expected:
+        raise BreachError(
+            f"{size[0]}x{size[1]} images give logits of shape {tuple(logits.shape)} instead of {expected}"
+        )
+    if not logits.is_floating_point():
+        raise BreachError(f"the logits are {logits.dtype}, not floating point")
+    return logits
+
+
+def total(terms: Tensor | Mapping[str, Tensor]) -> Tensor:
+    values = list(terms.values()) if isinstance(terms, Mapping) else [terms]
+    return torch.stack([value.reshape(()) for value in values]).sum()
+
+
+def some(names: list[str], most: int = 3) -> str:
+    return listing(names) if len(names) <= most else f"{', '.join(names[:most])} and {len(names) - most} more"
+
+
+def distance(a: Tensor, b: Tensor) -> float:
+    return (a - b).abs().max().item()
