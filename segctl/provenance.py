@@ -59,7 +59,7 @@ def versions() -> dict[str, str]:
 
 
 def git_state(folder: Path) -> dict[str, Any] | None:
-    """Commit, branch and whether files differ from it, for the working tree that `folder` is in; None outside of one."""
+    """Commit, branch and whether files differ from it, for the working tree of `folder`; None outside of one."""
     root = _git(folder, "rev-parse", "--show-toplevel")
     commit = _git(folder, "rev-parse", "HEAD")
     if root is None or commit is None:

@@ -1,8 +1,8 @@
 """Options of plugins on the command line: ``--model.backbone resnet50``.
 
 Which options exist depends on the plugin that is chosen, so the parser cannot know them. They are gathered into one
-hidden, repeatable option before parsing; everything else is left to the parser, which names the nearest option where one
-is misspelt.
+hidden, repeatable option before parsing; everything else is left to the parser, which names the nearest option where
+one is misspelt.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ _PLUGIN_OPTION = re.compile(r"--(model|dataset|loss)\.([^=]+)(?:=(.*))?", re.DOT
 def gather_plugin_options(argv: Sequence[str]) -> list[str]:
     """``--model.backbone resnet50``, also with ``=``, becomes ``--plugin-option=model.backbone=resnet50``.
 
-    The value is the next word, whatever its first character, so that ``--loss.offset -1`` works; only another long option
-    is not taken for a value. Hyphens in the option's name are read as underscores, as in all other flags.
+    The value is the next word, whatever its first character, so that ``--loss.offset -1`` works; only another long
+    option is not taken for a value. Hyphens in the option's name are read as underscores, as in all other flags.
 
     Raises:
         ConfigError: Such an option has no value.

@@ -13,22 +13,39 @@ from segctl.cli.argv import GATHERED
 WHAT, HOW, WHERE, OUTPUT = "What", "How", "Where", "Output"
 
 ModelName = Annotated[
-    str | None, typer.Option("--model", metavar="NAME", help="Model; see 'segctl plugins list models'.")
+    str | None,
+    typer.Option("--model", metavar="NAME", help="See 'segctl plugins list models'.", rich_help_panel=WHAT),
 ]
-Backbone = Annotated[str | None, typer.Option("--backbone", metavar="NAME", help="The model's backbone.")]
+Backbone = Annotated[
+    str | None, typer.Option("--backbone", metavar="NAME", help="The model's backbone.", rich_help_panel=WHAT)
+]
 DatasetName = Annotated[
-    str | None, typer.Option("--dataset", metavar="NAME", help="Data set; see 'segctl plugins list datasets'.")
+    str | None,
+    typer.Option("--dataset", metavar="NAME", help="See 'segctl plugins list datasets'.", rich_help_panel=WHAT),
 ]
 PluginOptions = Annotated[list[str], typer.Option(GATHERED, hidden=True)]
 Sets = Annotated[
     list[str],
     typer.Option(
-        "--set", metavar="KEY=VALUE", help="Set any key of the configuration, as in train.ema=0.999. Repeatable."
+        "--set",
+        metavar="KEY=VALUE",
+        help="Any key of the configuration, such as eval.overlap=0.5. Repeatable.",
+        rich_help_panel=HOW,
+    ),
+]
+DataRoot = Annotated[
+    str | None,
+    typer.Option(
+        "--data-root",
+        metavar="DIR",
+        help="Folder of the data sets. Default: the recipe's, else $SEGCTL_DATA, else data/.",
+        rich_help_panel=WHERE,
     ),
 ]
 Gpus = Annotated[
     int | None,
     typer.Option(
+        "--gpus",
         metavar="N",
         help="GPUs per node, one process on each; 0: CPU. Default: the visible ones.",
         rich_help_panel=WHERE,
@@ -36,12 +53,15 @@ Gpus = Annotated[
 ]
 Procs = Annotated[
     int | None,
-    typer.Option(metavar="N", help="Processes per node. Default: one per GPU, else one.", rich_help_panel=WHERE),
+    typer.Option(
+        "--procs", metavar="N", help="Processes per node. Default: one per GPU, else one.", rich_help_panel=WHERE
+    ),
 ]
-Nodes = Annotated[int | None, typer.Option(metavar="N", help="Nodes.", rich_help_panel=WHERE)]
-On = Annotated[str | None, typer.Option(metavar="PLACE", help="Where to run: local.", rich_help_panel=WHERE)]
+Nodes = Annotated[int | None, typer.Option("--nodes", metavar="N", help="Nodes.", rich_help_panel=WHERE)]
+On = Annotated[str | None, typer.Option("--on", metavar="PLACE", help="Where to run: local.", rich_help_panel=WHERE)]
 Name = Annotated[
-    str | None, typer.Option(metavar="NAME", help="A name for the run; part of its id.", rich_help_panel=WHERE)
+    str | None,
+    typer.Option("--name", metavar="NAME", help="A name for the run; part of its id.", rich_help_panel=WHERE),
 ]
 RunsDir = Annotated[
     Path | None,
@@ -50,27 +70,18 @@ RunsDir = Annotated[
         metavar="DIR",
         help="Folder of the runs. Default: $SEGCTL_RUNS, else runs/.",
         rich_help_panel=WHERE,
-    ),
-]
-DataRoot = Annotated[
-    str | None,
-    typer.Option(
-        "--data-root",
-        metavar="DIR",
-        help="Folder of the data sets. Default: the recipe's, $SEGCTL_DATA, else data/.",
-        rich_help_panel=WHERE,
+        show_default=False,
     ),
 ]
 Detach = Annotated[
     bool, typer.Option("--detach", help="Print the run's id and return at once.", rich_help_panel=OUTPUT)
 ]
 DryRun = Annotated[
-    bool, typer.Option("--dry-run", help="Check everything, show the plan and write nothing.", rich_help_panel=OUTPUT)
+    bool, typer.Option("--dry-run", help="Check everything, show the plan, write nothing.", rich_help_panel=OUTPUT)
 ]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.", rich_help_panel=OUTPUT)]
 RunReference = Annotated[
-    str,
-    typer.Argument(metavar="RUN", help="A run's id, the beginning of it, its name or its folder.", show_default=False),
+    str, typer.Argument(metavar="RUN", help="A run's id, the beginning of it, its name or its folder.")
 ]
 
 _KEYS = {
@@ -102,10 +113,9 @@ def configured(given: Mapping[str, Any], *leave: str) -> dict[str, Any]:
     Args:
         given: The parser's values by parameter name; None where a flag was not given.
     """
-    flags = {
-        _KEYS[name]: value for name, value in given.items() if name in _KEYS and name not in leave and value is not None
+    flags = {_KEYS[name]: value for name, value in given.items() if name in _KEYS and name not in leave}
+    gathered = (text.partition("=") for text in given.get("plugin_options") or ())
+    return {
+        **{key: value for key, value in flags.items() if value is not None},
+        **{key: value for key, _, value in gathered},
     }
-    if flags.get("train.epochs") is not None:
-        # `steps` overrides `epochs`; a recipe's steps must not make the flag mean nothing.
-        flags.setdefault("train.steps", None)
-    return flags

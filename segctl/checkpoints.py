@@ -1,0 +1,73 @@
+"""Which file is meant by "the checkpoint of this run"; a damaged one is found here, not only when the job starts."""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from pathlib import Path
+
+from segctl.errors import CheckpointError
+from segctl.runs.run import Run
+
+
+def choose(run: Run, which: str = "best") -> tuple[Path, tuple[str, ...]]:
+    """The checkpoint of `run` that is meant, and what the user should know about the choice.
+
+    Args:
+        run: A training run.
+        which: ``best`` (by mIoU; the last one while there was no evaluation yet), ``last``, or the path of a file.
+
+    Raises:
+        CheckpointError: There is none, or the one that was named is damaged.
+    """
+    best = run.checkpoints / "best.pt"
+    if which == "best" and best.exists():
+        _verify(best)
+        return best.resolve(), ()
+    if which in ("best", "last"):
+        path, notices = _last(run)
+        no_best = f"{run.id} has not been evaluated yet, so there is no best checkpoint; {path.name} is used."
+        return path, (no_best, *notices) if which == "best" else notices
+    path = Path(which)
+    if not path.is_file():
+        raise CheckpointError(f"There is no checkpoint {which!r}.", "Give best, last or the path of a checkpoint file.")
+    _verify(path)
+    return path.resolve(), ()
+
+
+def exists(run: Run) -> bool:
+    return any(run.checkpoints.glob("*.pt"))
+
+
+def _last(run: Run) -> tuple[Path, tuple[str, ...]]:
+    """The newest one that is whole, as resuming does it too."""
+    paths = sorted(run.checkpoints.glob("step-*.pt"), reverse=True)
+    damaged: list[CheckpointError] = []
+    for path in paths:
+        try:
+            _verify(path)
+        except CheckpointError as error:
+            damaged.append(error)
+            continue
+        return path.resolve(), tuple(f"{error.message} {path.name} is used instead." for error in damaged)
+    if damaged:
+        raise damaged[0]
+    raise CheckpointError(
+        f"{run.id} has no checkpoint yet.", "It gets its first one at the first evaluation, or when it is stopped."
+    )
+
+
+def _verify(path: Path) -> None:
+    """A checkpoint is a zip archive (torch's format), every record of which carries a CRC-32."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            record = archive.testzip()
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, ValueError) as error:
+        raise CheckpointError(f"The checkpoint {path} is damaged: {error}.", _OTHERS) from error
+    if record is not None:
+        raise CheckpointError(
+            f"The checkpoint {path} is damaged: the checksum of its record {record} is wrong.", _OTHERS
+        )
+
+
+_OTHERS = "Choose another one with --checkpoint: best, last or a file in the run's folder checkpoints/."

@@ -1,0 +1,147 @@
+"""The page of ``segctl plugins show``: a plugin's own words, its options, and the facts it declares."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import textwrap
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from segctl.plugin import dataset_info, model_traits
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+    from segctl.options import Option
+    from segctl.registry import PluginEntry
+
+
+@dataclass(frozen=True)
+class Page:
+    """A plugin as its author describes it; `facts` depend on the kind."""
+
+    entry: PluginEntry
+    description: str
+    options: tuple[Option, ...]
+    facts: Mapping[str, Any]
+
+    def as_record(self) -> dict[str, Any]:
+        options = [
+            {
+                "name": option.name,
+                "type": option.type_text,
+                "default": option.default,
+                "required": option.required,
+                "choices": list(option.choices),
+                "help": option.help,
+            }
+            for option in self.options
+        ]
+        return {"description": self.description, "options": options, "facts": dict(self.facts)}
+
+
+def read(entry: PluginEntry) -> Page:
+    """Imports the plugin and reads it.
+
+    Raises:
+        PluginError: It cannot be imported, or its signature cannot be read.
+    """
+    from segctl.options import describe
+    from segctl.registry import where
+
+    factory = entry.load()
+    return Page(entry, _description(factory), describe(factory, where(entry.kind)), _facts(entry.kind, factory))
+
+
+def _description(factory: Any) -> str:
+    """The docstring as far as its sections (``Args:``, ...), which the table of options repeats."""
+    text = inspect.getdoc(factory) or ""
+    return re.split(r"\n\s*\n?(?=(?:Args|Arguments|Attributes|Returns|Raises|Yields):\s*\n)", text)[0].strip()
+
+
+def _facts(kind: str, factory: Any) -> dict[str, Any]:
+    if kind == "models":
+        traits = model_traits(factory)
+        return {"loss": traits.loss, "loss_options": dict(traits.loss_options), "backbone": list(traits.backbone)}
+    if kind == "datasets":
+        facts = asdict(dataset_info(_declared(factory)))
+        return {name: value for name, value in facts.items() if name != "palette"}
+    return {}
+
+
+def _declared(factory: Any) -> Any:
+    """The class without what it only knows once it is open (properties)."""
+    names = [name for name in dir(factory) if not name.startswith("__")]
+    values = {name: getattr(factory, name) for name in names}
+    return type("Declared", (), {name: value for name, value in values.items() if not isinstance(value, property)})
+
+
+def render(page: Page, width: int) -> Text:
+    from rich.text import Text
+
+    from segctl.registry import KIND_NAMES, where
+
+    entry = page.entry
+    text = Text(no_wrap=True)
+    text.append(entry.name, "bold")
+    text.append(f"  {KIND_NAMES[entry.kind]} of {entry.distribution} {entry.version}, {entry.target}\n")
+    if page.description:
+        text.append(f"\n{_reflowed(page.description, width)}\n")
+    text.append("\nIt has no options.\n" if not page.options else "\n")
+    for option in page.options:
+        _append_option(text, where(entry.kind), option, width)
+    facts = _shown_facts(page)
+    longest = max((len(title) for title, _ in facts), default=0)
+    for title, value in facts:
+        text.append(f"\n{title.ljust(longest)}  ", "bold")
+        text.append(f"\n{' ' * (longest + 2)}".join(textwrap.wrap(value, max(width - longest - 2, 20))))
+    if not facts:
+        text.right_crop(1)
+    return text
+
+
+def _reflowed(description: str, width: int) -> str:
+    """Paragraphs filled to the width; what is indented or a list stays as it is."""
+    paragraphs = description.replace("``", "").split("\n\n")
+    return "\n\n".join(
+        paragraph if re.search(r"^(\s|[-*] )", paragraph, re.MULTILINE) else textwrap.fill(paragraph, min(width, 100))
+        for paragraph in paragraphs
+    )
+
+
+def _append_option(text: Text, section: str, option: Option, width: int) -> None:
+    default = "required" if option.required else f"default {_default(option)}"
+    text.append(f"--{section}.{option.name}", "bold cyan")
+    text.append(f"  {option.type_text}  ({default})\n")
+    for line in textwrap.wrap(option.help.replace("``", ""), max(width - 4, 20)):
+        text.append(f"    {line}\n")
+
+
+def _default(option: Option) -> str:
+    if option.default is None or isinstance(option.default, bool):
+        return {None: "null", True: "true", False: "false"}[option.default]
+    return str(option.default)
+
+
+def _shown_facts(page: Page) -> list[tuple[str, str]]:
+    facts = page.facts
+    if page.entry.kind == "models":
+        options = "".join(f", {name} {value}" for name, value in facts["loss_options"].items())
+        return [("default loss", f"{facts['loss']}{options}")]
+    if page.entry.kind != "datasets":
+        return []
+    splits = (f"{name}{f' ({count})' if count is not None else ''}" for name, count in (facts["splits"] or {}).items())
+    classes = ", ".join(facts["classes"])
+    shown = [
+        ("classes", f"{len(facts['classes'])}: {classes}" if classes else "those of your data"),
+        ("ignored value", str(facts["ignore_index"])),
+        ("splits", ", ".join(splits)),
+        ("trained on", f"{facts['train_split']}, evaluated on {facts['eval_split']}"),
+        ("files", ", ".join(facts["layout"])),
+        ("licence", facts["licence"]),
+        ("citation", facts["citation"]),
+        ("homepage", facts["homepage"]),
+    ]
+    return [(title, value) for title, value in shown if value]

@@ -1,0 +1,191 @@
+"""``segctl plugins list|show|check``."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from segctl.cli import output
+from segctl.cli.options import DataRoot, Json
+from segctl.errors import ConfigError, PluginError, did_you_mean, listing
+
+if TYPE_CHECKING:
+    from segctl.registry import PluginEntry
+
+app = typer.Typer(help="The models, data sets and losses that are installed.")
+
+OfKind = Annotated[
+    str | None,
+    typer.Argument(metavar="KIND", help="models, datasets or losses. Default: all.", show_default=False),
+]
+PluginName = Annotated[
+    str, typer.Argument(metavar="NAME", help="A plugin's name, or distribution:name.", show_default=False)
+]
+PluginNames = Annotated[list[str] | None, typer.Argument(metavar="NAME", help="Names of plugins.", show_default=False)]
+Kind = Annotated[
+    str | None, typer.Option("--kind", metavar="KIND", help="models, datasets or losses, where kinds share a name.")
+]
+All = Annotated[bool, typer.Option("--all", help="Check every installed plugin.")]
+
+
+@app.command("list")
+def list_plugins(kind: OfKind = None, as_json: Json = False) -> None:
+    """List the installed plugins and where each comes from."""
+    from segctl.cli.table import Column, Row, table
+    from segctl.registry import discover
+
+    entries = [entry for each in _kinds(kind) for entry in discover(each)]
+    found = _problems(entries)
+    if as_json:
+        output.document([_facts(entry, found.get(entry, "")) for entry in entries])
+        return
+    columns = (Column("NAME"), Column("KIND"), Column("DISTRIBUTION"), Column("VERSION"))
+    rows = [
+        Row((entry.name, entry.kind, entry.distribution, entry.version), note=found.get(entry, "")) for entry in entries
+    ]
+    console = output.results()
+    console.print(table(columns, rows, console.width))
+
+
+@app.command("show")
+def show(name: PluginName, kind: Kind = None, as_json: Json = False) -> None:
+    """Show what a plugin is and its options."""
+    from segctl.cli import plugin_page
+
+    entry = _find(name, kind)
+    page = plugin_page.read(entry)
+    if as_json:
+        output.document({**_facts(entry, ""), **page.as_record()})
+        return
+    console = output.results()
+    console.print(plugin_page.render(page, console.width))
+
+
+@app.command("check")
+def check(
+    names: PluginNames = None,
+    every: All = False,
+    kind: Kind = None,
+    data_root: DataRoot = None,
+    as_json: Json = False,
+) -> None:
+    """Try plugins on everything that their contract asks; leave with 1 where one fails."""
+    from segctl.conformance import check_plugin
+    from segctl.registry import discover
+
+    if bool(names) == every:
+        raise ConfigError("Nothing to check was named." if not every else "Both names and --all were given.", _WHICH)
+    entries = [_find(name, kind) for name in names or ()]
+    entries = entries or [entry for each in _kinds(kind) for entry in discover(each)]
+    root = data_root or os.environ.get("SEGCTL_DATA") or "data"
+    reports = []
+    for entry in entries:
+        with output.busy(f"Checking {entry.name}"):
+            report = check_plugin(entry, data_root=root)
+        reports.append(report)
+        if not as_json:
+            _show_report(report)
+    if as_json:
+        output.document([_report_record(report) for report in reports])
+    if not all(report.passed for report in reports):
+        raise typer.Exit(1)
+
+
+_WHICH = "Give the names of plugins, or --all."
+
+
+def _kinds(kind: str | None) -> tuple[str, ...]:
+    """The kinds that are meant; the singular is understood too."""
+    from segctl.registry import KIND_NAMES, KINDS
+
+    if kind is None:
+        return KINDS
+    singular = {name.replace(" ", ""): each for each, name in KIND_NAMES.items()}
+    each = singular.get(kind, kind)
+    if each not in KINDS:
+        raise ConfigError(
+            f"{kind!r} is not a kind of plugin; there are {listing(KINDS)}.", did_you_mean(kind, [*KINDS, *singular])
+        )
+    return (each,)
+
+
+def _find(name: str, kind: str | None) -> PluginEntry:
+    """The one plugin of that name, of whichever kind."""
+    from segctl.registry import KIND_NAMES, KINDS, discover, find
+
+    kinds = _kinds(kind)
+    bare = name.rpartition(":")[2]
+    holding = [each for each in kinds if any(entry.name == bare for entry in discover(each))]
+    if len(holding) == 1 or len(kinds) == 1:
+        return find((holding or kinds)[0], name)
+    if holding:
+        shared = listing(KIND_NAMES[each] for each in holding)
+        raise PluginError(f"{name!r} is the name of a {shared}.", f"Say --kind {' or --kind '.join(holding)}.")
+    known = {entry.name for each in KINDS for entry in discover(each)}
+    raise PluginError(f"There is no plugin {name!r}.", did_you_mean(name, known) or "'segctl plugins list' lists them.")
+
+
+def _problems(entries: Sequence[PluginEntry]) -> dict[PluginEntry, str]:
+    """Why a plugin cannot be used, or not by its bare name."""
+    from segctl.import_check import failures
+
+    found = {
+        entry: f"also offered by {listing(rivals)}; say {entry.qualified}"
+        for entry in entries
+        if (rivals := [each.distribution for each in entries if _same_name(each, entry) and each != entry])
+    }
+    return {**found, **{entry: f"broken: {reason}" for entry, reason in failures(entries).items()}}
+
+
+def _same_name(one: PluginEntry, other: PluginEntry) -> bool:
+    return (one.kind, one.name) == (other.kind, other.name)
+
+
+def _facts(entry: PluginEntry, problem: str) -> dict[str, Any]:
+    return {
+        "name": entry.name,
+        "kind": entry.kind,
+        "distribution": entry.distribution,
+        "version": entry.version,
+        "qualified": entry.qualified,
+        "target": entry.target,
+        "problem": problem,
+    }
+
+
+def _show_report(report: Any) -> None:
+    from segctl.cli.table import Column, Row, table
+
+    outcome = "passed" if report.passed else f"FAILED ({len(report.failures)} of {len(report.checks)})"
+    typer.echo(f"{report.name} ({report.kind}, {report.distribution}): {outcome}")
+    rows = [
+        Row((f"  {check.name}", _outcome(check), f"{check.seconds:.2f} s"), note=check.detail, styles=_style(check))
+        for check in report.checks
+    ]
+    console = output.results()
+    console.print(table((Column("  CHECK"), Column("RESULT"), Column("TIME", right=True)), rows, console.width))
+    typer.echo("")
+
+
+def _outcome(check: Any) -> str:
+    return "skipped" if check.skipped else "passed" if check.passed else "FAILED"
+
+
+def _style(check: Any) -> tuple[tuple[int, str], ...]:
+    return ((1, {"passed": "green", "skipped": "yellow", "FAILED": "bold red"}[_outcome(check)]),)
+
+
+def _report_record(report: Any) -> dict[str, Any]:
+    return {
+        "name": report.name,
+        "kind": report.kind,
+        "distribution": report.distribution,
+        "passed": report.passed,
+        "checks": [
+            {"name": each.name, "result": _outcome(each).lower(), "detail": each.detail, "seconds": each.seconds}
+            for each in report.checks
+        ],
+    }

@@ -1,0 +1,160 @@
+"""``segctl status``, ``logs`` and ``cancel``: looking after runs that are there."""
+
+from __future__ import annotations
+
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+
+from segctl.cli import options, output
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.text import Text
+
+    from segctl.status import RunStatus
+
+WATCH_SECONDS = 2.0
+
+Runs = Annotated[
+    list[str] | None, typer.Argument(metavar="RUN", help="Ids, names or folders. Default: all.", show_default=False)
+]
+Watch = Annotated[bool, typer.Option("--watch", help="Keep showing it, until Ctrl-C.", rich_help_panel=options.OUTPUT)]
+Rank = Annotated[int, typer.Option("--rank", metavar="N", help="Whose output, 0 being the first process.")]
+Follow = Annotated[bool, typer.Option("--follow", "-f", help="Keep showing new lines until the run ends.")]
+
+
+def status(
+    runs: Runs = None,
+    watch: Watch = False,
+    runs_dir: options.RunsDir = None,
+    as_json: options.Json = False,
+) -> None:
+    """Show how runs are doing."""
+    from segctl.status import status as look
+
+    if watch and not as_json:
+        _watch(tuple(runs or ()), runs_dir)
+    statuses = look(tuple(runs or ()), runs_dir=runs_dir)
+    if as_json:
+        output.document([asdict(each) for each in statuses])
+        return
+    if not statuses:
+        output.note("There are no runs yet; 'segctl train' starts one.")
+        return
+    console = output.results()
+    console.print(_table(statuses, console.width))
+
+
+def logs(
+    run: options.RunReference,
+    follow: Follow = False,
+    rank: Rank = 0,
+    runs_dir: options.RunsDir = None,
+) -> None:
+    """Print what a process of a run wrote."""
+    from segctl.logs import logs as read
+
+    for line in read(run, rank=rank, follow=follow, runs_dir=runs_dir):
+        sys.stdout.write(line if line.endswith("\n") else f"{line}\n")
+        if follow:
+            sys.stdout.flush()
+
+
+def cancel(run: options.RunReference, runs_dir: options.RunsDir = None, as_json: options.Json = False) -> None:
+    """Stop a run at its next step, with a checkpoint."""
+    from segctl.cancel import cancel as ask
+
+    result = ask(run, runs_dir=runs_dir)
+    if as_json:
+        output.document(asdict(result))
+    else:
+        output.note(f"{result.id} is {result.state}: {result.why}. {result.hint}".strip())
+
+
+_STYLES = {
+    "RUNNING": "green",
+    "COMPLETED": "blue",
+    "FAILED": "bold red",
+    "LOST": "bold red",
+    "TIMEOUT": "red",
+    "STALLED": "yellow",
+    "PENDING": "cyan",
+    "REQUEUED": "cyan",
+}
+
+
+def _table(statuses: Sequence[RunStatus], width: int) -> Text:
+    from segctl.cli.table import Column, Row, table
+
+    columns = (
+        Column("RUN"),
+        Column("STATE"),
+        Column("EPOCH", right=True),
+        Column("MIOU", right=True),
+        Column("BEST", right=True),
+        Column("LEFT", right=True),
+        Column("KIND"),
+        Column("MODEL"),
+        Column("DATASET"),
+        Column("ON"),
+    )
+    rows = [Row(_cells(each), note=_note(each), styles=((1, _STYLES.get(each.state, "")),)) for each in statuses]
+    return table(columns, rows, width)
+
+
+def _cells(status: RunStatus) -> tuple[str, ...]:
+    return (
+        status.id,
+        status.state,
+        _of(status.epoch, status.epochs),
+        output.percent(status.miou),
+        output.percent(status.best_miou),
+        output.seconds(status.eta_seconds) if status.state == "RUNNING" else "",
+        status.kind,
+        status.model or "",
+        status.dataset or "",
+        status.backend,
+    )
+
+
+def _of(part: float | None, whole: float | None) -> str:
+    if part is None:
+        return ""
+    return f"{part:.3g}" if whole is None else f"{part:.3g}/{whole:.4g}"
+
+
+def _note(status: RunStatus) -> str:
+    """What a completed run needs no words for, and what to do about one that failed."""
+    if status.state == "COMPLETED":
+        return ""
+    return f"{status.why}. {status.hint}" if status.hint and status.why else status.why
+
+
+def _watch(references: tuple[str, ...], runs_dir: Path | None) -> NoReturn:
+    """Shows the table anew every few seconds, on a terminal in place of the one before; leaves by Ctrl-C."""
+    from rich.live import Live
+
+    from segctl.status import status as look
+
+    console = output.results()
+
+    def current() -> Text:
+        text = _table(look(references, runs_dir=runs_dir), console.width)
+        # What does not fit on the screen would scroll it; the newest runs come first.
+        lines = text.split("\n")
+        return text if not console.is_terminal else type(text)("\n").join(lines[: max(console.height - 1, 2)])
+
+    if not console.is_terminal:
+        while True:
+            console.print(current())
+            time.sleep(WATCH_SECONDS)
+    with Live(current(), console=console, auto_refresh=False) as live:
+        while True:
+            time.sleep(WATCH_SECONDS)
+            live.update(current(), refresh=True)

@@ -1,0 +1,102 @@
+"""``segctl train`` and ``segctl resume``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from segctl.cli import options, output
+from segctl.cli.options import HOW, WHAT
+from segctl.cli.submission import CHECKING, conclude
+
+Recipe = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="RECIPE",
+        help="A recipe file, the name of a shipped recipe, or RUN/config.yaml to repeat a run.",
+        show_default=False,
+    ),
+]
+LossName = Annotated[
+    str | None, typer.Option("--loss", metavar="NAME", help="Default: the model's own.", rich_help_panel=WHAT)
+]
+LearningRate = Annotated[
+    float | None, typer.Option("--lr", metavar="RATE", help="Peak learning rate.", rich_help_panel=HOW)
+]
+Epochs = Annotated[
+    float | None, typer.Option("--epochs", metavar="N", help="Passes over the training split.", rich_help_panel=HOW)
+]
+Steps = Annotated[
+    int | None, typer.Option("--steps", metavar="N", help="Optimizer steps, instead of epochs.", rich_help_panel=HOW)
+]
+BatchSize = Annotated[
+    int | None,
+    typer.Option("--batch-size", metavar="N", help="Samples per step, over all processes.", rich_help_panel=HOW),
+]
+Seed = Annotated[
+    int | None, typer.Option("--seed", metavar="N", help="Seed of everything random.", rich_help_panel=HOW)
+]
+
+
+def train(
+    context: typer.Context,
+    recipe: Recipe = None,
+    model: options.ModelName = None,
+    backbone: options.Backbone = None,
+    dataset: options.DatasetName = None,
+    loss: LossName = None,
+    lr: LearningRate = None,
+    epochs: Epochs = None,
+    steps: Steps = None,
+    batch_size: BatchSize = None,
+    seed: Seed = None,
+    sets: options.Sets = [],  # noqa: B006 - Typer makes a new list
+    plugin_options: options.PluginOptions = [],  # noqa: B006
+    on: options.On = None,
+    nodes: options.Nodes = None,
+    gpus: options.Gpus = None,
+    procs: options.Procs = None,
+    name: options.Name = None,
+    data_root: options.DataRoot = None,
+    runs_dir: options.RunsDir = None,
+    detach: options.Detach = False,
+    dry_run: options.DryRun = False,
+    as_json: options.Json = False,
+) -> None:
+    """Train a model and follow it to its mIoU.
+
+    Options of the model, data set and loss: --model.OPTION VALUE and so on; see 'segctl plugins show'.
+    """
+    from segctl.submit import train as submit
+
+    with output.busy(CHECKING):
+        submitted = submit(
+            recipe,
+            flags=options.configured(context.params),
+            sets=sets,
+            runs_dir=runs_dir,
+            dry_run=dry_run,
+        )
+    conclude(submitted, detach=detach, as_json=as_json)
+
+
+def resume(
+    context: typer.Context,
+    run: options.RunReference,
+    gpus: options.Gpus = None,
+    procs: options.Procs = None,
+    nodes: options.Nodes = None,
+    runs_dir: options.RunsDir = None,
+    detach: options.Detach = False,
+    as_json: options.Json = False,
+) -> None:
+    """Go on with a run that was stopped or failed, from its newest checkpoint.
+
+    It may come back on another number of processes: the batches stay the same.
+    """
+    from segctl.submit import resume as submit
+
+    with output.busy(CHECKING):
+        submitted = submit(run, flags=options.configured(context.params), runs_dir=runs_dir)
+    conclude(submitted, detach=detach, as_json=as_json)

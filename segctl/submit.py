@@ -1,0 +1,230 @@
+"""`segctl train`, `eval` and `resume`: from what the user asked for to a submitted job.
+
+Everything that can be refused is refused before the run's directory is made, and the directory is complete before the
+job is submitted.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from segctl.errors import ConfigError, RunError, listing
+from segctl.runs import store
+from segctl.runs.run import Run
+from segctl.runs.state import FINAL
+
+if TYPE_CHECKING:
+    from segctl.config.schema import Config
+    from segctl.launch.plan import LaunchPlan
+
+__all__ = ["Submitted", "evaluate", "resume", "train"]
+
+# What an evaluation may do differently from the training; all else is the trained run's.
+EVALUATION_KEYS = ("eval", "launch", "dataset", "data_root", "name")
+
+
+@dataclass(frozen=True)
+class Submitted:
+    """A job that was handed over.
+
+    Attributes:
+        run: None where it was only tried (``dry_run``).
+        config: What it runs.
+        plan: How it is carried out.
+        notices: What the user should know although nothing is wrong.
+    """
+
+    run: Run | None
+    config: Config
+    plan: LaunchPlan
+    notices: tuple[str, ...] = ()
+
+
+def train(
+    recipe: str | Path | None = None,
+    *,
+    flags: Mapping[str, Any] | None = None,
+    sets: Sequence[str] = (),
+    runs_dir: Path | None = None,
+    dry_run: bool = False,
+) -> Submitted:
+    """Submits a training run and returns at once.
+
+    Args:
+        recipe: A recipe file, the name of a shipped recipe, or a run's config.yaml to replay.
+        flags: Configuration keys and values that go before the recipe's, as in ``{"train.epochs": 5}``.
+        sets: Assignments that go before all others, as in ``"train.epochs=5"``; values are read as YAML.
+        runs_dir: Folder of the runs; default: $SEGCTL_RUNS, else ``runs``.
+        dry_run: Check and plan only; nothing is written.
+
+    Raises:
+        SegctlError: The configuration, the data or the machine do not allow it. Nothing is left behind.
+    """
+    from segctl.config.load import resolve
+
+    config = _one_way(resolve(recipe, flags or {}, sets), flags or {})
+    return _hand_over("train", config, runs_dir=runs_dir, dry_run=dry_run)
+
+
+def evaluate(
+    run: str | None = None,
+    *,
+    match: Mapping[str, str] | None = None,
+    flags: Mapping[str, Any] | None = None,
+    sets: Sequence[str] = (),
+    checkpoint: str = "best",
+    runs_dir: Path | None = None,
+    dry_run: bool = False,
+) -> Submitted:
+    """Submits the evaluation of a trained run, with that run's configuration, as a run of its own.
+
+    Args:
+        run: The trained run; default: the newest one that fits `match`.
+        match: Any of ``model``, ``backbone`` and ``dataset`` of the trained run that is looked for.
+        flags: Configuration keys and values that differ from the trained run's, as in ``{"eval.flip": True}``.
+        sets: The same as assignments, as in ``"eval.mode=slide"``.
+        checkpoint: ``best``, ``last`` or a file.
+        runs_dir: As for `train`.
+        dry_run: As for `train`.
+
+    Raises:
+        SegctlError: There is no such run or checkpoint, or it cannot be evaluated here. Nothing is left behind.
+    """
+    from segctl import checkpoints
+    from segctl.config.load import resolve
+
+    _refuse_training_keys([*(flags or {}), *(text.partition("=")[0] for text in sets)])
+    trained = trained_run(run, match or {}, runs_dir)
+    path, notices = checkpoints.choose(trained, checkpoint)
+    # The trained run's name stays the trained run's alone.
+    config = _one_way(resolve(trained.config_file, {"name": None, **(flags or {})}, sets), flags or {})
+    facts = {"checkpoint": str(path), "of": trained.id}
+    return _hand_over("eval", config, runs_dir=runs_dir, dry_run=dry_run, facts=facts, notices=notices)
+
+
+def resume(run: str, *, flags: Mapping[str, Any] | None = None, runs_dir: Path | None = None) -> Submitted:
+    """Submits the next attempt of a run, which goes on from the newest checkpoint that is whole.
+
+    Args:
+        run: Id, beginning of an id, name or path.
+        flags: Keys of the section ``launch`` alone, as in ``{"launch.procs": 1}``: the result does not depend on these.
+
+    Raises:
+        RunError: It has completed, still runs, or cannot be seen from here.
+        SegctlError: As for `train`.
+    """
+    from segctl.config.load import resolve
+
+    found = store.find(run, store.runs_dir(runs_dir))
+    _refuse_unless_ended(found)
+    config = _one_way(resolve(found.config_file, flags or {}), flags or {})
+    return _hand_over(str(store.record(found).get("kind", "train")), config, again=found)
+
+
+def trained_run(reference: str | None, match: Mapping[str, str], runs_dir: Path | None) -> Run:
+    """The training run that is meant, by reference or as the newest one that fits and has a checkpoint.
+
+    Raises:
+        RunError: There is none, or the one that was named is an evaluation.
+    """
+    from segctl import checkpoints
+
+    folder = store.runs_dir(runs_dir)
+    if reference is not None:
+        if match:
+            raise RunError(
+                f"Both a run ({reference}) and {listing(f'--{key}' for key in match)} were given.", "Give one."
+            )
+        run = store.find(reference, folder)
+        record = store.record(run)
+        if record.get("kind") == "eval":
+            raise RunError(f"{run.id} is itself an evaluation, of {record.get('of')}.", "Name the trained run.")
+        return run
+    wanted = ", ".join(f"{key} {value}" for key, value in match.items())
+    of_that = f" of {wanted}" if wanted else ""
+    fitting = [run for run in store.all_runs(folder) if _fits(store.record(run), match)]
+    if not fitting:
+        raise RunError(f"There is no training run{of_that} in {folder}.", "'segctl status' lists the runs.")
+    for run in fitting:
+        if checkpoints.exists(run):
+            return run
+    raise RunError(f"No training run{of_that} in {folder} has a checkpoint yet.", f"The newest is {fitting[0].id}.")
+
+
+def _fits(record: Mapping[str, Any], match: Mapping[str, str]) -> bool:
+    return record.get("kind") == "train" and all(_same_name(record.get(key), name) for key, name in match.items())
+
+
+def _same_name(recorded: Any, asked: str) -> bool:
+    """Plugins may be recorded as ``distribution:name`` and asked for by the bare name."""
+    return recorded is not None and asked in (str(recorded), str(recorded).rpartition(":")[2])
+
+
+def _refuse_training_keys(keys: Sequence[str]) -> None:
+    for key in keys:
+        if key.strip().split(".")[0] not in EVALUATION_KEYS:
+            raise ConfigError(
+                f"{key}: an evaluation takes this from the trained run.",
+                f"It can differ in {listing(EVALUATION_KEYS)}.",
+            )
+
+
+def _refuse_unless_ended(run: Run) -> None:
+    from segctl.status import status
+
+    (found,) = status((str(run.path),))
+    if found.state == "COMPLETED":
+        raise RunError(
+            f"{run.id} has completed.",
+            f"To train anew and longer: segctl train {os.path.relpath(run.config_file)} --epochs N.",
+        )
+    if found.state not in FINAL:
+        raise RunError(f"{run.id} is {found.state}: {found.why}.", f"Stop it first: segctl cancel {run.id}")
+
+
+def _one_way(config: Config, flags: Mapping[str, Any]) -> Config:
+    """`launch.gpus` and `launch.procs` say one thing in two ways: the one that is given replaces the recipe's other."""
+    launch = config.launch
+    if "launch.procs" in flags and "launch.gpus" not in flags and launch.gpus:
+        launch = launch.model_copy(update={"gpus": None})
+    elif "launch.gpus" in flags and "launch.procs" not in flags and launch.gpus:
+        launch = launch.model_copy(update={"procs": None})
+    return config.model_copy(update={"launch": launch})
+
+
+def _hand_over(
+    kind: str,
+    config: Config,
+    *,
+    runs_dir: Path | None = None,
+    dry_run: bool = False,
+    facts: Mapping[str, Any] | None = None,
+    notices: Sequence[str] = (),
+    again: Run | None = None,
+) -> Submitted:
+    """Plans and checks, then makes the run's directory (or takes the one of `again`) and submits."""
+    from segctl import bridge, provenance
+    from segctl.config.load import dump
+    from segctl.launch import machine
+    from segctl.launch.backends import backend
+    from segctl.launch.plan import make_plan
+
+    plan = make_plan(config, machine.read())
+    notices = (*notices, *bridge.preflight(config))
+    if dry_run:
+        return Submitted(None, config, plan, notices)
+    run = again
+    if run is None:
+        record = {**provenance.record(kind, config), **(facts or {})}
+        run = store.create(dump(config), record, store.runs_dir(runs_dir))
+    try:
+        backend(plan.backend).submit(run, plan)
+    except BaseException:
+        if again is None and not run.submission_file.exists():
+            store.remove(run)
+        raise
+    return Submitted(run, config, plan, notices)
