@@ -106,7 +106,7 @@ class PluginEntry:
             ) from error
         if not callable(found):
             raise PluginError(
-                f"{self.target}, which is {self}, is a {type(found).__name__}, not a function or a class."
+                f"{self.target}, which is {self}, is of type {type(found).__name__}, not a function or class."
             )
         factory: Callable[..., Any] = found
         return factory
