@@ -211,7 +211,7 @@ def find(kind: str, name: str) -> PluginEntry:
 
 
 def _not_found(kind: str, name: str, known: Sequence[PluginEntry]) -> PluginError:
-    near = did_you_mean(name, {word for plugin in known for word in (plugin.name, plugin.qualified)})
+    near = did_you_mean(name, {plugin.qualified if ":" in name else plugin.name for plugin in known})
     elsewhere = [KIND_NAMES[other] for other in KINDS if other != kind and any(p.name == name for p in discover(other))]
     message = f"There is no {KIND_NAMES[kind]} {name!r}"
     message += f", but a {elsewhere[0]} of that name. {near}" if elsewhere else f". {near}"
