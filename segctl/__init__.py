@@ -3,15 +3,17 @@
 Each command of the command line is a function here with the same name and a frozen result::
 
     import segctl
-    run = segctl.train("quickstart", overrides={"train.epochs": 5})
-    print(segctl.status(run.id))
+    submitted = segctl.train("quickstart", flags={"train.epochs": 5})
+    print(segctl.status(submitted.run.id))
 
-Importing this package is cheap: each function is loaded on first use (PEP 562), and none of them imports torch before it has to.
+Importing this package is cheap: each function is loaded on first use (PEP 562), and none imports torch before it has to.
 """
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -42,3 +44,14 @@ def __getattr__(name: str) -> Any:
     if name in _COMMANDS:
         return getattr(import_module(_COMMANDS[name]), name)
     raise AttributeError(f"module 'segctl' has no attribute {name!r}")
+
+
+class _Package(ModuleType):
+    """Keeps functions in their places, where Python would put the modules of the same name once they are imported."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not (name in _COMMANDS and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package

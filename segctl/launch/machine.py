@@ -151,7 +151,7 @@ def _cpu_quota() -> float | None:
         # In a container the path is often the host's and does not exist in here; what exists at the root is the
         # container's own.
         for place in (folder, *folder.parents):
-            quotas += [quota for quota in (_quota_of(place),) if quota is not None]
+            quotas += [quota for quota in (cpu_quota_of(place),) if quota is not None]
             if place == root:
                 break
     return min(quotas, default=None)
@@ -172,7 +172,7 @@ def _cpu_cgroups() -> list[tuple[Path, str]]:
     return found
 
 
-def _quota_of(folder: Path) -> float | None:
+def cpu_quota_of(folder: Path) -> float | None:
     try:
         if (folder / "cpu.max").exists():
             quota, period = (folder / "cpu.max").read_text().split()

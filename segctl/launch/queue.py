@@ -67,7 +67,7 @@ def decide(wish: Wish, number: int, others: Sequence[Standing]) -> Decision:
         others: The tickets of all other living jobs.
     """
     rivals = [other for other in others if (other.among & set(wish.among) if wish.among else not other.among)]
-    users = [other for other in rivals if other.holds]
+    users = [other for other in rivals if other.holds and (not wish.among or set(other.holds) & set(wish.among))]
     ahead = [other for other in rivals if not other.holds and other.number < number]
     taken = {identity for other in users for identity in other.holds}
     free = [identity for identity in wish.among if identity not in taken]

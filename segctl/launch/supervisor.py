@@ -37,7 +37,7 @@ log = logging.getLogger("segctl.supervisor")
 GO = b"go"  # the submitting command writes this when the attempt is recorded; without it nothing is started
 STOP_GRACE = 60.0  # seconds to save a checkpoint; $SEGCTL_STOP_GRACE
 HURRY_GRACE = 2.0  # seconds left after a second request
-FAILURE_GRACE = 5.0  # seconds for the other ranks once one has failed
+FAILURE_GRACE = 3.0  # seconds for the other ranks once one has failed
 LOOK_EVERY = 2.0  # seconds between two looks at files; the end of a rank and a signal are noticed at once
 
 
@@ -231,7 +231,7 @@ class Supervisor:
             exit_codes=self._ranks.exit_codes(),
             deaths=self._ranks.deaths() if outcome.state == "FAILED" else [],
         )
-        for _ in range(30):
+        for _ in range(10):
             if self._file.retry():
                 return
             time.sleep(1.0)

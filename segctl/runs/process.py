@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
 import sys
@@ -125,6 +126,7 @@ def _hidden(pid: int) -> bool:
     return False
 
 
+@functools.cache
 def _boot() -> str:
     try:
         with open("/proc/sys/kernel/random/boot_id") as file:
@@ -133,6 +135,7 @@ def _boot() -> str:
         return ""
 
 
+@functools.cache
 def _namespace() -> str:
     try:
         return os.readlink("/proc/self/ns/pid")

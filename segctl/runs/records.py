@@ -51,8 +51,9 @@ def read(run: Run) -> Records:
         return (read_json(os.path.join(path, name)) or {}) if name in present else {}
 
     submission = content("submission.json")
-    attempts = submission.get("attempts") or [{}]
-    attempt = attempts[-1]
+    attempts = submission.get("attempts")
+    newest = attempts[-1] if isinstance(attempts, list) and attempts else None
+    attempt = newest if isinstance(newest, dict) else {}
     number = attempt.get("number")
 
     def current(record: Mapping[str, Any]) -> Mapping[str, Any]:
