@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ INFO = DatasetInfo(classes=("a", "b", "c"), palette=((0, 0, 0),) * 3, ignore_ind
 
 def global_batches(size: int, *, start: int = 0, total: int = 6) -> list[list[tuple[int, int]]]:
     shares = [list(StepSampler(10, 7, 3, start=start, total=total, rank=rank, size=size)) for rank in range(size)]
-    return [sum((share[step] for share in shares), []) for step in range(total - start)]
+    return [list(itertools.chain.from_iterable(share[step] for share in shares)) for step in range(total - start)]
 
 
 def test_every_sample_once_per_epoch_and_none_dropped() -> None:
