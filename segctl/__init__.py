@@ -6,7 +6,7 @@ Each command of the command line is a function here with the same name and a fro
     submitted = segctl.train("quickstart", flags={"train.epochs": 5})
     print(segctl.status(submitted.run.id))
 
-Importing this package is cheap: each function is loaded on first use (PEP 562), and none imports torch before it has to.
+Importing this package is cheap: each function is loaded on first use (PEP 562); none imports torch before it has to.
 """
 
 from __future__ import annotations
