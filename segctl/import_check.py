@@ -54,7 +54,9 @@ def failures(entries: Iterable[PluginEntry]) -> dict[PluginEntry, str]:
 
 
 def _cache_file() -> Path:
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"))
+    if not folder.is_absolute():  # a container's user may have no home
+        folder = Path(tempfile.gettempdir())
     return folder / "segctl" / f"imports-{_digest(sys.prefix, sys.executable)}.json"
 
 

@@ -281,7 +281,7 @@ def open_dataset(plugin: Plugin, data_root: str | Path, split: str) -> Any:
         ConfigError: An option is not acceptable.
     """
     entry, factory, options = _ready("datasets", plugin)
-    root = _dataset_root(entry, factory, Path(data_root).expanduser())
+    root = _dataset_root(entry, factory, Path(os.path.expanduser(data_root)))
     return _made(entry, lambda: factory(root, split, **options))
 
 

@@ -68,7 +68,7 @@ def _recipe_file(recipe: str | Path) -> Path:
     shipped = recipes()
     if str(recipe) in shipped:
         return shipped[str(recipe)]
-    path = Path(recipe).expanduser()
+    path = Path(os.path.expanduser(recipe))
     if path.is_dir() and (path / "config.yaml").is_file():
         raise ConfigError(
             f"{path} is a run, not a recipe.",

@@ -135,6 +135,7 @@ def test_epochs_and_steps_together_are_refused(recipe):
     [
         ("quickstrat", "There is no recipe 'quickstrat'. Did you mean 'quickstart'?"),
         ("nowhere/mine.yaml", "There is no recipe file nowhere/mine.yaml."),
+        ("~nobody-of-that-name/mine.yml", "There is no recipe file ~nobody-of-that-name/mine.yml."),
         ("mine.yml", "There is no recipe file mine.yml."),
     ],
 )
