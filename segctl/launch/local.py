@@ -31,6 +31,7 @@ from segctl.runs.records import read as read_records
 from segctl.runs.run import Run
 
 _ANSWER_SECONDS = 15.0
+_LAST_MOMENT = 2.0
 
 
 def submit(run: Run, plan: LaunchPlan) -> Submission:
@@ -44,7 +45,10 @@ def submit(run: Run, plan: LaunchPlan) -> Submission:
 
     run = Run(run.path.resolve())
     try:
-        lock = lock_run(run)
+        # A job that has just said its last word needs a moment to be gone.
+        deadline = time.monotonic() + _LAST_MOMENT
+        while (lock := lock_run(run)) is None and time.monotonic() < deadline:
+            time.sleep(0.05)
         if lock is None:
             raise RunError(
                 f"{run.id} still has a running job.",

@@ -108,13 +108,14 @@ class Ranks:
 
     def deaths(self) -> list[dict[str, Any]]:
         """The ranks that ended badly by themselves, earliest first, as supervisor.json has them."""
-        starved = _oom_kills() > self._oom_kills
+        starved, full = _oom_kills() > self._oom_kills, _is_full(self._run.path)
         return [
             {
                 "rank": end.rank,
                 "code": end.code,
                 "last_line": _last_line(self._run.log_file(self._attempt, end.rank)) if end.code > 0 else "",
                 "out_of_memory": starved and end.code == -signal.SIGKILL,
+                "disk_full": full,
             }
             for end in self.ended()
             if end.failed
@@ -149,6 +150,15 @@ def _last_line(path: Path) -> str:
     except OSError:
         return ""
     return lines[-1].strip()[:300] if lines else ""
+
+
+def _is_full(folder: Path) -> bool:
+    """Whether a disk has no room for so much as an error message."""
+    try:
+        disk = os.statvfs(folder)
+    except OSError:
+        return False
+    return disk.f_bavail * disk.f_frsize < 65536
 
 
 def _oom_kills() -> int:

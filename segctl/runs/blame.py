@@ -57,12 +57,14 @@ class Death:
         code: Exit code; the negative number of the signal that killed it.
         last_line: The last line of its log.
         out_of_memory: The kernel ended processes for want of memory while the job ran.
+        disk_full: The disk of the run had no room, so that the rank could not leave an error record.
     """
 
     rank: int
     code: int
     last_line: str = ""
     out_of_memory: bool = False
+    disk_full: bool = False
 
 
 def is_consequence(error: Mapping[str, Any]) -> bool:
@@ -119,7 +121,9 @@ def _died(death: Death) -> Blame:
             death.rank, f"rank {death.rank} ended without finishing its work, though with exit code 0", "", "exit codes"
         )
     said = f": {death.last_line[:_LONGEST]}" if death.last_line else ""
-    return Blame(death.rank, f"rank {death.rank} ended with exit code {death.code}{said}", "", "exit codes")
+    full = "; the disk of the run is full" if death.disk_full else ""
+    hint = "Free some space on it, then resume the run." if full else ""
+    return Blame(death.rank, f"rank {death.rank} ended with exit code {death.code}{said}{full}", hint, "exit codes")
 
 
 def _signal_name(number: int) -> str:

@@ -163,6 +163,7 @@ def _death(record: Mapping[str, Any]) -> Death:
         code=int(record.get("code", 1)),
         last_line=str(record.get("last_line") or ""),
         out_of_memory=bool(record.get("out_of_memory")),
+        disk_full=bool(record.get("disk_full")),
     )
 
 

@@ -75,6 +75,7 @@ def test_a_rank_that_only_waited_for_another_is_not_the_cause() -> None:
     ("death", "why"),
     [
         (Death(2, 1, "ModuleNotFoundError: No module named 'x'"), "rank 2 ended with exit code 1: ModuleNotFoundError"),
+        (Death(2, 1, disk_full=True), "rank 2 ended with exit code 1; the disk of the run is full"),
         (Death(2, 0), "rank 2 ended without finishing its work, though with exit code 0"),
         (Death(2, -7), "rank 2 was killed by SIGBUS: most often because shared memory"),
         (Death(2, -11), "rank 2 was killed by SIGSEGV"),
