@@ -27,36 +27,28 @@ class ImageThreads(Generic[Result]):
     """Runs ``task(model, *arguments)`` for one image after the other; on a CPU several at once. A context manager.
 
     Args:
-        model: Each thread gets a copy of its own that shares the weights, for modules that keep notes during a forward
-            pass.
+        model: In evaluation mode on entry. Each thread gets a copy of its own that shares the weights, for modules that
+            keep notes during a forward pass.
         task: Its result must depend on its arguments alone.
         device: Where the model is; on a GPU, tasks run one by one in the calling thread.
         pixels: The largest sum of the sizes of images at work, to bound memory; a single larger one is taken alone.
     """
 
-    def __init__(
-        self,
-        model: nn.Module,
-        task: Callable[..., Result],
-        *,
-        device: torch.device,
-        pixels: int,
-        threads: int | None = None,
-    ) -> None:
-        self._task, self._device, self._pixels = task, device, pixels
+    def __init__(self, model: nn.Module, task: Callable[..., Result], *, device: torch.device, pixels: int) -> None:
+        self._model, self._task, self._device, self._pixels = model, task, device, pixels
         self._restored = torch.get_num_threads()
-        threads = min(MOST_THREADS, threads or self._restored) if device.type == "cpu" else 1
-        models = [model, *_copies(model, threads - 1)]
         self._models: queue.SimpleQueue[nn.Module] = queue.SimpleQueue()
-        for each in models:
-            self._models.put(each)
-        self._threads = len(models)
         self._at_work: deque[tuple[int, Future[Result]]] = deque()
         self._pool: ThreadPoolExecutor | None = None
 
     def __enter__(self) -> ImageThreads[Result]:
+        models = [self._model]
         if self._device.type == "cpu":
+            models += _copies(self._model, min(MOST_THREADS, self._restored) - 1)
             torch.set_num_threads(1)
+        for model in models:
+            self._models.put(model)
+        self._threads = len(models)
         if self._threads > 1:  # the number of torch's threads is a setting of each thread
             self._pool = ThreadPoolExecutor(self._threads, "image", torch.set_num_threads, (1,))
         return self
