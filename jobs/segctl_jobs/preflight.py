@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 from torch import Tensor, nn
 
 from segctl.config.schema import Config
 from segctl.errors import PluginError, SegctlError
 from segctl.plugin import DatasetInfo
+from segctl_jobs import checkpoint
 from segctl_jobs.build import amp_dtype, create_loss, create_model, open_split
 from segctl_jobs.data import check_pair
+from segctl_jobs.evaluate import check_classes, trained_model
 
 SIDE = 96  # pixels; enough for an output stride of 32 with room, small enough for a laptop
 SHOWN = 5
@@ -41,6 +45,21 @@ def check(config: Config) -> tuple[str, ...]:
         amp_dtype(config.train.amp, torch.device("cuda" if uses_gpu else "cpu"))
     notices += _try_model(config, info)
     return tuple(notices)
+
+
+def check_evaluation(config: Config, path: Path) -> tuple[str, ...]:
+    """The same for an evaluation: opens its split, reads a sample, and fits the checkpoint at `path` to the model.
+
+    Raises:
+        SegctlError: What is wrong, as the job itself would have said it.
+    """
+    dataset, info = open_split(config, config.eval.split, training=False)
+    image, mask = dataset[0]
+    check_pair(image, mask, info, dataset.name(0))
+    state = checkpoint.read(path)
+    check_classes(state, info.classes, path)
+    trained_model(config, state, path, torch.device("cpu"))
+    return tuple(str(notice) for notice in getattr(dataset, "notices", ()))
 
 
 def _try_model(config: Config, info: DatasetInfo) -> list[str]:

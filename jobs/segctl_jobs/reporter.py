@@ -14,6 +14,7 @@ from typing import Any
 from segctl.errors import SegctlError
 from segctl.runs.files import append_json_line, write_json
 from segctl.runs.run import Run
+from segctl_jobs.curves import Curves
 from segctl_jobs.distributed import World
 
 log = logging.getLogger(__name__)
@@ -31,6 +32,7 @@ class Reporter:
     def __init__(self, run: Run, world: World) -> None:
         self._run = run
         self._active = world.is_main
+        self._curves = Curves(run.path / "tensorboard")
         self._written = 0.0
         self._status: dict[str, Any] = {
             "attempt": attempt(),
@@ -49,9 +51,11 @@ class Reporter:
             write_json(self._run.status_file, {**self._status, "heartbeat": moment})
 
     def record(self, event: str, **fields: Any) -> None:
-        """Appends a record to metrics.jsonl."""
+        """Appends a record to metrics.jsonl and draws it."""
         if self._active:
-            append_json_line(self._run.metrics_file, {"event": event, "time": time.time(), **json_safe(fields)})
+            record = {"event": event, "time": time.time(), **json_safe(fields)}
+            append_json_line(self._run.metrics_file, record)
+            self._curves.draw(record)
 
 
 def json_safe(value: Any) -> Any:

@@ -1,0 +1,132 @@
+"""One optimizer step: the same weights whether a batch is taken whole, in parts, or shared out unequally."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from processes import in_processes
+from torch import nn
+
+from segctl.config.schema import Config, Schedule, Training
+from segctl.errors import NonFiniteLossError
+from segctl_jobs.data import Batch
+from segctl_jobs.distributed import World, distribute
+from segctl_jobs.optim import MovingAverage, create_optimizer
+from segctl_jobs.timeline import Timeline
+from segctl_jobs.train import Engine, train_step
+
+CLASSES = 3
+
+
+def engine(rank: int = 0, size: int = 1, *, lr: float = 0.5, norm: bool = False, **training: Any) -> Engine:
+    torch.manual_seed(1)
+    layers: list[nn.Module] = [nn.Conv2d(3, 4, 3, padding=1), nn.Tanh(), nn.Conv2d(4, CLASSES, 1)]
+    if norm:
+        layers.insert(1, nn.BatchNorm2d(4))
+    world = World(rank, size, rank, size, torch.device("cpu"))
+    replica = distribute(nn.Sequential(*layers), world, sync_bn=True)
+    model = replica.module if size > 1 else replica
+    config = Config(
+        model="toy",
+        dataset="toy",
+        train=Training(batch_size=5, steps=3, **training),
+        schedule=Schedule(name="constant"),
+        optimizer={"lr": lr},
+    )
+    return Engine(
+        config=config,
+        world=world,
+        timeline=Timeline.of(config.train, length=5),
+        model=model,
+        replica=replica.train(),
+        loss=nn.CrossEntropyLoss(),
+        optimizer=create_optimizer(model, config.optimizer, ()),
+        scaler=torch.amp.GradScaler("cpu", enabled=False),
+        average=MovingAverage(model, config.train.ema) if config.train.ema else None,
+        amp=None,
+    )
+
+
+def batch(first: int = 0, last: int = 5) -> Batch:
+    generator = torch.Generator().manual_seed(2)
+    images = torch.randint(0, 256, (5, 3, 6, 7), dtype=torch.uint8, generator=generator)
+    masks = torch.randint(0, CLASSES, (5, 6, 7), dtype=torch.uint8, generator=generator)
+    return Batch(images[first:last], masks[first:last], tuple(f"picture{index}" for index in range(first, last)))
+
+
+def trained(rank: int = 0, size: int = 1, norm: bool = False, accumulate: int = 1) -> dict[str, Any]:
+    it = engine(rank, size, norm=norm, accumulate=accumulate, clip_norm=1.0)
+    share = batch(5 * rank // size, 5 * (rank + 1) // size)
+    losses = [train_step(it, share, step, lambda: None).loss for step in range(3)]
+    return {"losses": losses, "weights": {name: value.clone() for name, value in it.model.state_dict().items()}}
+
+
+@pytest.mark.parametrize("accumulate", [2, 3, 5, 9])
+def test_accumulation_gives_the_gradient_of_the_whole_batch(accumulate: int) -> None:
+    whole, parts = trained(), trained(accumulate=accumulate)
+    assert parts["losses"] == pytest.approx(whole["losses"], rel=1e-5)
+    torch.testing.assert_close(parts["weights"], whole["weights"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("size", [2, 3])
+def test_unequal_shares_on_several_processes_train_like_one(size: int, tmp_path: Path) -> None:
+    alone = trained(norm=True)
+    for other in in_processes(trained, size, tmp_path, True):
+        assert other["losses"] == pytest.approx(alone["losses"], rel=1e-4)
+        torch.testing.assert_close(other["weights"], alone["weights"], atol=1e-5, rtol=1e-4)
+
+
+def test_the_loss_falls_and_the_average_follows() -> None:
+    it = engine(ema=0.9)
+    losses = [train_step(it, batch(), step, lambda: None).loss for step in range(20)]
+    assert losses[-1] < losses[0] * 0.99
+    assert it.average is not None
+    distance = [(a - b).abs().max() for a, b in zip(it.average.model.parameters(), it.model.parameters(), strict=True)]
+    assert 0 < max(distance).item() < 1
+
+
+def test_a_signal_is_seen_after_the_step_is_done() -> None:
+    it = engine()
+    before = {name: value.clone() for name, value in it.model.state_dict().items()}
+    assert train_step(it, batch(), 0, lambda: "SIGTERM").stop
+    assert any(not torch.equal(before[name], value) for name, value in it.model.state_dict().items())
+
+
+def poison(it: Engine) -> None:
+    with torch.no_grad():
+        it.model[0].weight[0, 0, 0, 0] = float("nan")
+
+
+def test_a_nan_stops_before_the_weights_change_and_names_the_samples() -> None:
+    it = engine()
+    poison(it)
+    before = it.model[2].weight.clone()
+    with pytest.raises(
+        NonFiniteLossError, match=r"The loss was nan at step 12, on the samples picture0, .* picture4"
+    ) as caught:
+        train_step(it, batch(), 11, lambda: None)
+    assert "optimizer.lr" in caught.value.hint
+    assert torch.equal(it.model[2].weight, before)
+
+
+def nan_on_rank_1(rank: int, size: int) -> str:
+    it = engine(rank, size)
+    if rank == 1:
+        poison(it)
+    try:
+        train_step(it, batch(5 * rank // size, 5 * (rank + 1) // size), 0, lambda: None)
+    except NonFiniteLossError as error:
+        return error.message
+    return "went on"
+
+
+@pytest.mark.slow
+def test_every_process_stops_and_says_whose_samples_they_were(tmp_path: Path) -> None:
+    # DDP has already averaged the gradients: rank 0's loss is fine, but its gradient is not.
+    messages = in_processes(nan_on_rank_1, 2, tmp_path)
+    assert messages[0] == messages[1]
+    assert "picture4" in messages[0]
