@@ -56,8 +56,8 @@ class _DatasetChecks:
 
     def steps(self) -> Iterator[Step]:
         yield from signature_steps(self.factory, "dataset")
-        yield Step("imports without torch", self.imports_without_torch)
         yield Step("declares", self.declares, gate=True)
+        yield Step("imports without torch", self.imports_without_torch)
         declared = self.info
         if declared.classes:  # else the data say them
             yield Step("facts", self.facts)
@@ -67,12 +67,12 @@ class _DatasetChecks:
             yield Step("facts once open", self.facts_once_open)
             yield Step("flip pairs once open", self.flip_pairs)
         yield Step("unknown split", self.unknown_split)
-        yield Step("items", self.items, gate=True)
-        yield Step("mask values", self.mask_values)
-        yield Step("repeatable", self.repeatable)
-        yield Step("own arrays", self.own_arrays)
         yield Step("names", self.names)
         yield Step("index range", self.index_range)
+        yield Step("items", self.items, gate=True)
+        yield Step("mask values", self.mask_values)
+        yield Step("repeatable", self.repeatable, gate=True)
+        yield Step("own arrays", self.own_arrays)
         yield Step("workers", self.workers)
 
     def imports_without_torch(self) -> None:

@@ -1,0 +1,126 @@
+"""The kit on models: it passes what is right, and finds each fault by the check that is named for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+import toy_models as toys
+
+from segctl.conformance import assert_model, check_model
+
+# Fault, the one check that must fail, and what its detail must say.
+FAULTS: list[tuple[Callable[..., Any], str, str]] = [
+    (toys.swallows_options, "signature", "**options"),
+    (toys.takes_options_by_position, "signature", "width"),
+    (toys.undocumented_option, "documented options", "width has no line"),
+    (toys.untyped_option, "documented options", "width has no type"),
+    (toys.undocumented, "documented options", "no docstring"),
+    (toys.cannot_be_built, "builds", "RuntimeError: no such layer"),
+    (toys.not_a_module, "builds", "returned function"),
+    (toys.too_small_logits, "logits", "(2, 19, 32, 32) instead of (2, 19, 64, 64)"),
+    (toys.unnamed_logits, "logits", "returned logits, but no 'out'"),
+    (toys.a_tuple, "logits", "returned tuple"),
+    (toys.class_map, "logits", "torch.int64"),
+    (toys.nan_logits, "finite logits", "in training"),
+    (toys.writes_to_its_input, "input unchanged", "in place"),
+    (toys.always_drops_out, "repeatable", "dropout that is always on"),
+    (toys.remembers_forward_passes, "repeatable", "by up to"),
+    (toys.only_even_sizes, "any size", "65x97 images give logits of shape (2, 19, 66, 98)"),
+    (toys.only_square_images, "any size", "65x97 images in evaluation"),
+    (toys.batch_norm_on_one_pixel, "single image", "a batch of one in training"),
+    (toys.squeezes_the_batch, "single image", "(19, 64, 64) instead of (1, 19, 64, 64)"),
+    (toys.made_for_cityscapes, "class counts", "(2, 19, 64, 64) instead of (2, 2, 64, 64)"),
+    (toys.misnamed_backbone, "declared traits", "'backbone.'"),
+    (toys.unknown_loss, "finite loss", "no_such_loss"),
+    (toys.unused_parameter, "gradients", "2 of 7 parameters get no gradient: fc.weight and fc.bias"),
+    (toys.detached_stem, "gradients", "stem.weight"),
+    (toys.infinite_gradient, "gradients", "not finite for shift"),
+    (toys.only_float32, "bf16 autocast", "same scalar type"),
+    (toys.holds_layers_in_a_list, "state dict", "other logits"),
+    (toys.saves_a_number, "state dict", "_extra_state"),
+    (toys.counts_on_contiguous_memory, "channels last", "view"),
+    (toys.misreads_channels_last, "channels last", "differ from those of contiguous images"),
+    (toys.normalises_twice_held, "sync batch norm", "1 of 1"),
+    (toys.normalises_by_hand, "sync batch norm", "1 of 1"),
+]
+
+
+@pytest.mark.parametrize("factory", [toys.good, toys.good_with_auxiliary_head])
+def test_a_good_model_passes_every_check(factory: Callable[..., Any]) -> None:
+    checks = check_model(factory)
+
+    assert all(check.passed for check in checks), [check for check in checks if not check.passed]
+    assert len({check.name for check in checks}) == len(checks)
+
+
+@pytest.mark.parametrize(("factory", "name", "detail"), FAULTS, ids=[fault[0].__name__ for fault in FAULTS])
+def test_a_fault_is_found_by_its_check_alone(factory: Callable[..., Any], name: str, detail: str) -> None:
+    failed = {check.name: check.detail for check in check_model(factory) if check.failed}
+
+    assert list(failed) == [name], failed
+    assert detail in failed[name]
+
+
+@pytest.mark.parametrize("factory", [toys.knows_its_classes, toys.needs_an_option])
+def test_a_factory_that_cannot_be_called_fails_by_its_signature_too(factory: Callable[..., Any]) -> None:
+    failed = [check.name for check in check_model(factory) if check.failed]
+
+    assert failed == ["signature", "builds"]
+
+
+def test_every_check_has_a_fault_that_it_finds() -> None:
+    """A check that cannot fail would be a defect of the kit."""
+    names = {check.name for check in check_model(toys.good)}
+
+    assert names == {name for _, name, _ in FAULTS}
+
+
+def test_what_builds_on_a_failed_check_is_skipped_and_says_so() -> None:
+    checks = {check.name: check for check in check_model(toys.a_tuple)}
+
+    assert checks["state dict"].skipped
+    assert not checks["state dict"].passed
+    assert checks["state dict"].detail == "not tried, because 'logits' failed"
+
+
+def test_options_reach_the_model() -> None:
+    parameters = {
+        width: next(
+            check.detail for check in check_model(toys.good, options={"width": width}) if check.name == "builds"
+        )
+        for width in (4, 16)
+    }
+
+    # 27 w for the stem, 2 w for the norm, 19 w + 19 for the head.
+    assert parameters == {4: "211 parameters", 16: "787 parameters"}
+
+
+def test_random_state_and_the_gradient_mode_are_left_as_they_were() -> None:
+    torch.manual_seed(5)
+    before = torch.random.get_rng_state()
+
+    check_model(toys.good)
+
+    assert torch.equal(torch.random.get_rng_state(), before)
+    assert torch.is_grad_enabled()
+
+
+def test_the_assertion_lists_what_failed_and_why() -> None:
+    assert_model(toys.good, options={"width": 4})
+    with pytest.raises(AssertionError) as failure:
+        assert_model(toys.unused_parameter)
+
+    lines = str(failure.value).splitlines()
+    assert lines[0] == "the model unused_parameter fails 1 of 17 conformance checks:"
+    assert lines[1].startswith("  failed   gradients: 2 of 7 parameters get no gradient: fc.weight and fc.bias")
+    assert "state dict" in lines[-1]
+
+
+def test_an_exception_is_told_with_the_place_in_the_plugin() -> None:
+    (failed,) = [check for check in check_model(toys.cannot_be_built) if check.failed]
+
+    assert failed.detail.startswith("RuntimeError: no such layer (")
+    assert f"{toys.__file__}:" in failed.detail
