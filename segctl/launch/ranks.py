@@ -108,13 +108,14 @@ class Ranks:
 
     def deaths(self) -> list[dict[str, Any]]:
         """The ranks that ended badly by themselves, earliest first, as supervisor.json has them."""
-        starved, full = _oom_kills() > self._oom_kills, _is_full(self._run.path)
+        before, now, full = self._oom_kills, _oom_kills(), _is_full(self._run.path)
+        starved = now > before if now is not None and before is not None else None
         return [
             {
                 "rank": end.rank,
                 "code": end.code,
                 "last_line": _last_line(self._run.log_file(self._attempt, end.rank)) if end.code > 0 else "",
-                "out_of_memory": starved and end.code == -signal.SIGKILL,
+                "out_of_memory": starved,
                 "disk_full": full,
             }
             for end in self.ended()
@@ -161,10 +162,10 @@ def _is_full(folder: Path) -> bool:
     return disk.f_bavail * disk.f_frsize < 65536
 
 
-def _oom_kills() -> int:
-    """How many processes the kernel has ended for want of memory since the machine started."""
+def _oom_kills() -> int | None:
+    """How many processes the kernel has ended for want of memory since the machine started; None: it does not say."""
     with contextlib.suppress(OSError, ValueError):
         for line in Path("/proc/vmstat").read_text().splitlines():
             if line.startswith("oom_kill "):
                 return int(line.split()[1])
-    return 0
+    return None

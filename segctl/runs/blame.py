@@ -36,6 +36,8 @@ _DEATHS = {
     ),
     "SIGABRT": ("native code gave up", "Look into its log."),
 }
+_OUT_OF_MEMORY = ("the memory of the machine had run out", _DEATHS["SIGKILL"][1])
+_BY_SOMEBODY = ("by hand or by a watchdog; the kernel's out-of-memory killer did not act", "")
 
 
 @dataclass(frozen=True)
@@ -56,14 +58,14 @@ class Death:
         rank: Which one.
         code: Exit code; the negative number of the signal that killed it.
         last_line: The last line of its log.
-        out_of_memory: The kernel ended processes for want of memory while the job ran.
+        out_of_memory: Whether the kernel ended processes for want of memory while the job ran; None: not known.
         disk_full: The disk of the run had no room, so that the rank could not leave an error record.
     """
 
     rank: int
     code: int
     last_line: str = ""
-    out_of_memory: bool = False
+    out_of_memory: bool | None = None
     disk_full: bool = False
 
 
@@ -111,8 +113,8 @@ def _died(death: Death) -> Blame:
     if death.code < 0:
         name = _signal_name(-death.code)
         meaning, hint = _DEATHS.get(name, ("", ""))
-        if name == "SIGKILL" and death.out_of_memory:
-            meaning = "the memory of the machine had run out"
+        if name == "SIGKILL" and death.out_of_memory is not None:
+            meaning, hint = _OUT_OF_MEMORY if death.out_of_memory else _BY_SOMEBODY
         return Blame(
             death.rank, f"rank {death.rank} was killed by {name}{f': {meaning}' if meaning else ''}", hint, "exit codes"
         )

@@ -99,8 +99,10 @@ def _failed(records: Records, sight: Sight) -> Derived:
         None, sight.reason or "failed without a word", "", sight.rests_on
     )
     rank = f" --rank {found.rank}" if found.rank else ""
-    general = f"'segctl logs {records.id}{rank}' shows all of it. {_go_on(records)}".strip()
-    return Derived("FAILED", found.why, found.hint or general, found.rests_on)
+    hint = found.hint or f"'segctl logs {records.id}{rank}' shows all of it."
+    # A user's mistake has to be mended first, and its own hint says how.
+    mended_first = found.hint and found.rests_on != "exit codes"
+    return Derived("FAILED", found.why, hint if mended_first else f"{hint} {_go_on(records)}", found.rests_on)
 
 
 def _running(records: Records, sight: Sight, now: float) -> Derived:
@@ -162,7 +164,7 @@ def _death(record: Mapping[str, Any]) -> Death:
         rank=int(record.get("rank", 0)),
         code=int(record.get("code", 1)),
         last_line=str(record.get("last_line") or ""),
-        out_of_memory=bool(record.get("out_of_memory")),
+        out_of_memory=record.get("out_of_memory"),
         disk_full=bool(record.get("disk_full")),
     )
 

@@ -49,6 +49,15 @@ def test_a_killed_rank_goes_before_broken_connections() -> None:
     assert "--batch-size" in found.hint
 
 
+def test_a_kill_by_hand_is_not_taken_for_want_of_memory() -> None:
+    found = blame([], [Death(1, -9, out_of_memory=False)])
+    assert found is not None
+    assert (
+        found.why
+        == "rank 1 was killed by SIGKILL: by hand or by a watchdog; the kernel's out-of-memory killer did not act"
+    )
+
+
 def test_with_broken_connections_alone_one_of_them_has_to_do() -> None:
     found = blame([error(1, "RuntimeError", CLOSED, 2.0), error(0, "RuntimeError", CLOSED, 1.0)], [])
     assert found is not None

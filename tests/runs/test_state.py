@@ -53,9 +53,10 @@ def test_failed_names_the_rank_and_the_way_on() -> None:
 
 
 def test_failed_without_an_error_record_rests_on_the_exit_codes() -> None:
-    deaths = [{"rank": 0, "code": -11, "last_line": "", "out_of_memory": False}]
+    deaths = [{"rank": 0, "code": -7, "last_line": "", "out_of_memory": False}]
     found = seen(Sight("FAILED", "", "supervisor.json"), supervisor={"deaths": deaths})
-    assert found.why.startswith("rank 0 was killed by SIGSEGV")
+    assert found.why.startswith("rank 0 was killed by SIGBUS")
+    assert found.hint == "Make /dev/shm larger, or set train.workers=0. 'segctl resume r1' starts it again."
     assert found.rests_on == "exit codes"
 
 
