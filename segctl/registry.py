@@ -33,6 +33,7 @@ __all__ = [
     "PluginEntry",
     "create_loss",
     "create_model",
+    "dataset_root",
     "discover",
     "find",
     "open_dataset",
@@ -281,11 +282,17 @@ def open_dataset(plugin: Plugin, data_root: str | Path, split: str) -> Any:
         ConfigError: An option is not acceptable.
     """
     entry, factory, options = _ready("datasets", plugin)
-    root = _dataset_root(entry, factory, Path(os.path.expanduser(data_root)))
+    root = dataset_root(entry, factory, data_root)
     return _made(entry, lambda: factory(root, split, **options))
 
 
-def _dataset_root(entry: PluginEntry, factory: Any, data_root: Path) -> Path:
+def dataset_root(entry: PluginEntry, factory: Any, data_root: str | Path) -> Path:
+    """The folder that a data set is to read: see `open_dataset`.
+
+    Raises:
+        DataError: What the data set's layout names is in neither place.
+    """
+    data_root = Path(os.path.expanduser(data_root))
     layout = getattr(factory, "layout", ())
     if not isinstance(layout, tuple | list):  # a property: known only once it is open
         layout = ()

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from segctl.conformance.report import Check, Report, Step, run_steps
-from segctl.plugin import dataset_info
-from segctl.registry import PluginEntry
+from segctl.errors import DataError
+from segctl.registry import PluginEntry, dataset_root
 
 
 def check_plugin(entry: PluginEntry, *, data_root: str | Path) -> Report:
@@ -24,16 +24,16 @@ def check_plugin(entry: PluginEntry, *, data_root: str | Path) -> Report:
     loaded: list[Callable[..., Any]] = []
     checks = run_steps([Step("imports", lambda: loaded.append(entry.load()), gate=True)])
     if loaded:
-        checks += _check(entry, loaded[0], Path(data_root))
+        checks += _check(entry, loaded[0], data_root)
     return Report(entry.kind, entry.name, entry.distribution, checks)
 
 
-def _check(entry: PluginEntry, factory: Callable[..., Any], data_root: Path) -> tuple[Check, ...]:
+def _check(entry: PluginEntry, factory: Callable[..., Any], data_root: str | Path) -> tuple[Check, ...]:
     # Imported here, each where it is needed: a data set is tried without waiting for torch.
     if entry.kind == "datasets":
         from segctl.conformance.datasets import check_dataset
 
-        return check_dataset(factory, _root_of(entry.name, factory, data_root))
+        return check_dataset(factory, _root_of(entry, factory, data_root))
     if entry.kind == "losses":
         from segctl.conformance.losses import check_loss
 
@@ -43,12 +43,8 @@ def _check(entry: PluginEntry, factory: Callable[..., Any], data_root: Path) -> 
     return check_model(factory)
 
 
-def _root_of(name: str, factory: Callable[..., Any], data_root: Path) -> Path:
-    """``<data root>/<name>``, or the data root itself where the data set's own layout is found only there."""
+def _root_of(entry: PluginEntry, factory: Callable[..., Any], data_root: str | Path) -> Path:
     try:
-        layout = dataset_info(factory).layout
-    except (TypeError, ValueError):  # ill-declared facts, which the checks themselves will find and name
-        return data_root / name
-    own = data_root / name
-    there = [root for root in (own, data_root) if layout and all((root / path).exists() for path in layout)]
-    return there[0] if there else own
+        return dataset_root(entry, factory, data_root)
+    except DataError:  # nothing to read: the checks say what is missing
+        return Path(data_root).expanduser() / entry.name
