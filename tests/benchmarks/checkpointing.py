@@ -38,13 +38,10 @@ def main() -> None:
             began = time.perf_counter()
             to_host(state)
             copies.append(time.perf_counter() - began)
-    ratio = statistics.median(stop / copy for stop, copy in zip(stops, copies, strict=True))
-    print(
-        f"{arguments.megabytes} MiB on {device}: training stops for {statistics.median(stops):.3f} s, the copy to host"
-    )
-    print(
-        f"memory alone takes {statistics.median(copies):.3f} s (ratio {ratio:.2f}), the file {statistics.median(writes):.2f} s"
-    )
+    stop, copy, write = (statistics.median(times) for times in (stops, copies, writes))
+    ratio = statistics.median(one / other for one, other in zip(stops, copies, strict=True))
+    print(f"{arguments.megabytes} MiB on {device}: training stops for {stop:.3f} s; the copy to host memory alone takes")
+    print(f"{copy:.3f} s (median ratio {ratio:.2f}), the whole file {write:.2f} s")
 
 
 if __name__ == "__main__":
