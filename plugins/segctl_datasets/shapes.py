@@ -1,9 +1,9 @@
 """Shapes: scenes that are drawn on the fly, so that training can be tried without any data on disk.
 
 The class of a pixel is the outline of the shape it belongs to and nothing else: every shape, like the ground, takes a
-random colour and a random texture, lies anywhere at any angle and may be cut by the frame or by another shape. A
-model that has learnt colours, or that answers "background", stays far below 0.5 mIoU; one that sees outlines reaches
-more than 0.9.
+random colour and a random texture, lies anywhere, somewhat tilted, and may be cut by the frame or by another shape. A
+model that has learnt colours, that answers "background", or that finds the shapes without telling them apart stays far
+below 0.5 mIoU; one that sees outlines reaches more than 0.9 (ENet in 500 steps of 16 samples).
 """
 
 from __future__ import annotations
@@ -13,19 +13,21 @@ from pathlib import Path
 
 import numpy as np
 
-from segctl.errors import DataError, listing
+from segctl.errors import DataError
+
+from .pairs import check_split
 
 __all__ = ["Shapes"]
 
 _SPLIT_KEYS = {"train": 1, "val": 2, "test": 3}
-_SHAPES = (2, 4)
+_SHAPES = (2, 4)  # in an image, at least and at most (fewer where no place is found)
 _CONTRAST = 110.0  # smallest distance between the mean colours of a shape and of all that lies below it, in RGB units
 _TILT = np.radians(20)
 _NOISE = 8.0  # standard deviation of each pixel's noise, in grey levels
 
 
 class Shapes:
-    """Discs, squares, triangles and crosses on a textured ground, drawn on the fly; needs no data on disk.
+    """Rings, squares, triangles and crosses on a textured ground, drawn on the fly; needs no data on disk.
 
     A sample depends on (split, index, size) alone: it is the same in every process, run and data worker. Pixels
     within one pixel of a visible outline are ignored, as in PASCAL VOC.
@@ -36,7 +38,7 @@ class Shapes:
         eval_samples: Images in each of the splits val and test.
     """
 
-    classes = ("background", "disc", "square", "triangle", "cross")
+    classes = ("background", "ring", "square", "triangle", "cross")
     palette = ((0, 0, 0), (230, 159, 0), (86, 180, 233), (0, 158, 115), (204, 121, 167))
     ignore_index = 255
     splits: Mapping[str, int | None] = {"train": None, "val": None, "test": None}
@@ -46,8 +48,7 @@ class Shapes:
     licence = "Apache-2.0 (drawn by segctl)"
 
     def __init__(self, root: Path, split: str, *, size: int = 64, samples: int = 2000, eval_samples: int = 200) -> None:
-        if split not in _SPLIT_KEYS:
-            raise DataError(f"shapes has no split {split!r}.", f"Its splits are {listing(_SPLIT_KEYS)}.")
+        check_split("shapes", split, self.splits)
         if size < 32:
             raise DataError(
                 f"shapes cannot be drawn on {size} x {size} pixels.", "The option `size` must be at least 32."
@@ -138,8 +139,8 @@ def _signed_distance(
     dx, dy = x - np.float32(cx), y - np.float32(cy)
     u, v = cos * dx + sin * dy, cos * dy - sin * dx
     name = Shapes.classes[kind]
-    if name == "disc":
-        return np.hypot(u, v) - 0.8 * radius
+    if name == "ring":
+        return np.abs(np.hypot(u, v) - 0.68 * radius) - 0.26 * radius
     if name == "square":
         return np.maximum(np.abs(u), np.abs(v)) - 0.7 * radius
     if name == "triangle":
