@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
+
+from segctl.runs import error_record
+from segctl.runs.run import Run
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR2)
 
@@ -29,7 +33,14 @@ def run_job(run_dir: str) -> None:
         LOCAL_WORLD_SIZE=str(environment.num_tasks // environment.num_nodes),
     )
     os.environ.setdefault("SEGCTL_ATTEMPT", "1")
-    importlib.import_module("segctl_jobs.main").run(Path(run_dir), stop)
+    try:
+        importlib.import_module("segctl_jobs.main").run(Path(run_dir), stop)
+    except Exception as error:
+        # The job records its own errors and exits; what arrives here kept it from doing that, such as a broken torch.
+        with contextlib.suppress(OSError):
+            attempt = int(os.environ["SEGCTL_ATTEMPT"])
+            error_record.write(Run(Path(run_dir)), error, attempt=attempt, rank=environment.global_rank)
+        raise
 
 
 def listen() -> Callable[[], str | None]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pickle
 import signal
 import subprocess
 import time
@@ -133,8 +134,12 @@ class Ranks:
         )
 
     def _finished(self, rank: int) -> bool:
-        """Whether submitit has noted that the call came back; an exit code of 0 alone may be an os._exit somewhere."""
-        return (self._run.submitit / f"{job_id(self._attempt)}_{rank}_result.pkl").exists() and not self._error(rank)
+        """Whether submitit has noted that the call came back; exit code 0 alone may be an os._exit somewhere."""
+        try:
+            with (self._run.submitit / f"{job_id(self._attempt)}_{rank}_result.pkl").open("rb") as file:
+                return bool(pickle.load(file)[0] == "success")
+        except (OSError, pickle.UnpicklingError, EOFError, LookupError, TypeError):
+            return False
 
     def _error(self, rank: int) -> Literal["cause", "consequence"] | None:
         error = read_json(self._run.error_file(rank))

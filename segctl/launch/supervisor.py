@@ -142,7 +142,6 @@ class Supervisor:
 
     def carry_out(self) -> Outcome:
         """Does the job; whatever happens, no process of it is left."""
-        self._file.write(must=True, state="PENDING", reason="is starting", started=None, ended=None)
         with contextlib.ExitStack() as held:
             try:
                 outcome = self._wait_and_run(held)
@@ -160,11 +159,13 @@ class Supervisor:
         return outcome
 
     def _wait_and_run(self, held: contextlib.ExitStack) -> Outcome:
+        ticket = held.enter_context(contextlib.closing(queue.enter(self._wish())))
+        # The submitting command waits for this word: whoever submits later gets a later place.
+        self._file.write(must=True, state="PENDING", reason="is starting", started=None, ended=None)
         self._clear_away()  # what an earlier attempt left, should its supervisor have been killed
         cancelled = (read_json(self._run.cancel_file) or {}).get("attempt") == self._attempt
         if cancelled:
             return Outcome("CANCELLED", "before it started")
-        ticket = held.enter_context(contextlib.closing(queue.enter(self._wish())))
         if not queue.wait(
             ticket, pause=self._pause, waiting=lambda reason: self._file.write(state="PENDING", reason=reason)
         ):

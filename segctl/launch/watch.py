@@ -42,7 +42,9 @@ def cancel(run: Run, records: Records) -> None:
     Raises:
         RunError: The job cannot be reached from here, or belongs to another user.
     """
-    process = _supervisor(records) or _await_supervisor(run)
+    process = _supervisor(records)
+    if process is None and _not_started(records, time.time()).state == "PENDING":
+        process = _await_supervisor(run)
     if process is None or alive(process) is False:
         _end_strays(run)
         return

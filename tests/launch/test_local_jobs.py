@@ -148,6 +148,27 @@ def test_one_failing_rank_stops_the_others(jobs: Jobs, end: str, why: str) -> No
     assert f"segctl logs {run.id} --rank 1" in found.hint
 
 
+def test_code_that_cannot_even_be_imported_says_why(jobs: Jobs, stand_in: Path) -> None:
+    (stand_in / "segctl_jobs" / "main.py").write_text("import a_library_that_is_not_there")
+    found = jobs.ended(jobs.start(""))
+    assert found.state == "FAILED"
+    assert found.why.startswith("ModuleNotFoundError: No module named 'a_library_that_is_not_there' (rank 0, main.py:1")
+
+
+def test_a_second_request_to_stop_is_a_hurried_one(jobs: Jobs) -> None:
+    """The first is passed on by its name; then nobody waits for a checkpoint any more."""
+    run = jobs.start("import time\nwhile True:\n time.sleep(0.02); (run_dir / 'asked').write_text(stop() or 'not yet')")
+    supervisor = jobs.supervisor(run)
+    jobs.file(run, "asked")
+    os.kill(supervisor.pid, signal.SIGUSR2)
+    jobs.until(lambda: (run.path / "asked").read_text(), lambda asked: asked == "SIGUSR2")
+    began = time.monotonic()
+    os.kill(supervisor.pid, signal.SIGTERM)
+
+    assert jobs.ended(run).state == "CANCELLED"
+    assert time.monotonic() - began < 30, "of the 60 s that a single request gives"
+
+
 @pytest.mark.slow
 def test_a_rank_that_hangs_after_its_error_does_not_hold_the_job(jobs: Jobs) -> None:
     """Its error is written, but the interpreter never ends, as with a broken process group."""
@@ -196,8 +217,9 @@ def test_cpu_jobs_wait_for_their_turn_in_order(jobs: Jobs) -> None:
     third = jobs.start("", cpu_slots=1)
     fourth = jobs.start("", cpu_slots=1)
 
-    waiting = jobs.until(lambda: of([second])[0], lambda seen: "slot" in seen.why)
-    assert (waiting.state, first.id in waiting.why) == ("PENDING", True)
+    for run in (second, third, fourth):
+        waiting = jobs.until(lambda run=run: of([run])[0], lambda seen: "slot" in seen.why)
+        assert (waiting.state, first.id in waiting.why) == ("PENDING", True)
     assert stopped(fourth) == "CANCELLED"
     assert "while it waited" in of([fourth])[0].why
     assert {of([run])[0].state for run in (second, third)} == {"PENDING"}
