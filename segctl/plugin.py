@@ -4,20 +4,22 @@ A plugin is a function or a class named by an entry point; its keyword-only argu
 
 ``segctl.models``
     ``def unet(num_classes: int, *, backbone: Literal["resnet34", "resnet50"] = "resnet34") -> nn.Module``.
-    The module maps images ``(N, 3, H, W)`` float to logits ``(N, C, H, W)``, or to a dict whose ``"out"`` are those logits
-    and whose other entries (``"aux"``, ...) are for the loss. H and W are arbitrary.
+    The module maps images ``(N, 3, H, W)`` float to logits ``(N, C, H, W)``, or to a dict whose ``"out"`` are those
+    logits and whose other entries (``"aux"``, ...) are for the loss. H and W are arbitrary.
 
 ``segctl.losses``
-    ``class Dice: def __init__(self, *, smooth: float = 1.0)``; or any callable factory with keyword-only options. The result maps
-    ``(outputs, target)`` to a scalar tensor or to a dict of named scalar terms, whose sum is minimised. ``outputs`` is what the model
-    returned, ``target`` is ``(N, H, W)`` int64. A factory that has the parameters ``num_classes``, ``ignore_index`` or
-    ``class_pixels`` (pixels of each class in the training masks, counted on first need) is given them by segctl.
+    ``class Dice: def __init__(self, *, smooth: float = 1.0)``; or any callable factory with keyword-only options. The
+    result maps ``(outputs, target)`` to a scalar tensor or to a dict of named scalar terms, whose sum is minimised.
+    ``outputs`` is what the model returned, ``target`` is ``(N, H, W)`` int64. A factory that has the parameters
+    ``num_classes``, ``ignore_index`` or ``class_pixels`` (counts the pixels of each class in the training masks when it
+    is called) is given them by segctl.
 
 ``segctl.datasets``
     ``class CamVid: def __init__(self, root: Path, split: str, *, ...)`` with ``__len__``, ``__getitem__(index)`` giving
-    ``(image, mask)``: ``(H, W, 3)`` uint8 RGB and ``(H, W)`` integer class indices (or `ignore_index`) as numpy arrays, and
-    ``name(index)``, the sample's name in messages and file names. The facts of `DatasetInfo` are attributes of the class, or of the
-    instance where they are only known then. The module must not import torch: `segctl plugins show` and downloads work without it.
+    ``(image, mask)``: ``(H, W, 3)`` uint8 RGB and ``(H, W)`` integer class indices (or `ignore_index`) as numpy arrays,
+    and ``name(index)``, the sample's name in messages and file names. The facts of `DatasetInfo` are attributes of the
+    class, or of the instance where they are only known then. The module must not import torch: `segctl plugins show`
+    and downloads work without it.
 """
 
 from __future__ import annotations
@@ -42,8 +44,8 @@ class ModelTraits:
     Attributes:
         loss: Name of the loss plugin it is trained with unless the user names one.
         loss_options: Options for that loss.
-        backbone: Prefixes of the names of parameters that belong to the (usually pretrained) backbone. All other parameters are
-            the head, whose learning rate is multiplied by ``optimizer.head_lr_factor``.
+        backbone: Prefixes of the names of parameters that belong to the (usually pretrained) backbone. All other
+            parameters are the head, whose learning rate is multiplied by ``optimizer.head_lr_factor``.
     """
 
     loss: str = "cross_entropy"
@@ -52,9 +54,12 @@ class ModelTraits:
 
 
 def model(
-    *, loss: str = "cross_entropy", loss_options: Mapping[str, Any] | None = None, backbone: Sequence[str] = ("backbone.",)
+    *,
+    loss: str = "cross_entropy",
+    loss_options: Mapping[str, Any] | None = None,
+    backbone: Sequence[str] = ("backbone.",),
 ) -> Callable[[_Factory], _Factory]:
-    """Declares a model's default loss and its backbone's parameters; see `ModelTraits`. A model without it gets the defaults."""
+    """Declares a model's default loss and its backbone's parameters; see `ModelTraits`, also for the defaults."""
 
     def declare(factory: _Factory) -> _Factory:
         factory.__segctl_model__ = ModelTraits(loss, tuple((loss_options or {}).items()), tuple(backbone))  # type: ignore[attr-defined]
@@ -91,10 +96,10 @@ class DatasetInfo:
         train_split: Split that `segctl train` trains on.
         eval_split: Split that is evaluated during training and by `segctl eval`.
         flip_pairs: Class indices that change places when an image is mirrored (left arm, right arm).
-        layout: Paths below the root that show the data are there. The root is ``<data root>/<plugin name>``, or the data root itself
-            when it is there that they exist. Empty for data that are made on the fly.
-        labels: The data set's own value of each class, for predictions that leave segctl (Cityscapes label ids, ADE20K plus one).
-            Empty: the class index itself.
+        layout: Paths below the root that show the data are there. The root is ``<data root>/<plugin name>``, or the data
+            root itself when it is there that they exist. Empty for data that are made on the fly.
+        labels: The data set's own value of each class, for predictions that leave segctl (Cityscapes label ids, ADE20K
+            plus one). Empty: the class index itself.
         licence: Under which terms the data may be used.
         citation: What to cite.
         homepage: Where the data come from.
@@ -120,7 +125,7 @@ def dataset_info(dataset: Any) -> DatasetInfo:
     palette = tuple(tuple(color) for color in getattr(dataset, "palette", ())) or voc_palette(len(classes))
     return DatasetInfo(
         classes=classes,
-        palette=palette,  # type: ignore[arg-type]
+        palette=palette,
         ignore_index=int(getattr(dataset, "ignore_index", 255)),
         splits=dict(getattr(dataset, "splits", {"train": None, "val": None})),
         train_split=getattr(dataset, "train_split", "train"),
@@ -135,7 +140,10 @@ def dataset_info(dataset: Any) -> DatasetInfo:
 
 
 def voc_palette(count: int) -> tuple[Color, ...]:
-    """The PASCAL VOC colour map (VOC2012 devkit, VOClabelcolormap.m): bit j of the three colour channels comes from bits 3j..3j+2 of the index."""
+    """The PASCAL VOC colour map (VOC2012 devkit, VOClabelcolormap.m).
+
+    Bit 7 - j of red, green and blue are bits 3j, 3j + 1 and 3j + 2 of the class index.
+    """
     colors = []
     for index in range(count):
         red = green = blue = 0
