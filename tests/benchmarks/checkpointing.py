@@ -40,7 +40,7 @@ def main() -> None:
             copies.append(time.perf_counter() - began)
     stop, copy, write = (statistics.median(times) for times in (stops, copies, writes))
     ratio = statistics.median(one / other for one, other in zip(stops, copies, strict=True))
-    print(f"{arguments.megabytes} MiB on {device}: training stops for {stop:.3f} s; the copy to host memory alone takes")
+    print(f"{arguments.megabytes} MiB on {device}: training stops for {stop:.3f} s, the copy to the host alone takes")
     print(f"{copy:.3f} s (median ratio {ratio:.2f}), the whole file {write:.2f} s")
 
 
