@@ -66,7 +66,7 @@ def run(run: Run, config: schema.Config, world: World, stop: Callable[[], str | 
         config.eval,
         config.input,
         world,
-        amp=amp_dtype(config.train.amp, world.device),
+        amp=prediction_dtype(config, world.device),
         stop=lambda: stop() is not None,
         progress=lambda done, total: reporter.status(
             phase="evaluating", step=state["step"], eval_done=done, eval_total=total
@@ -110,6 +110,13 @@ def trained_model(config: schema.Config, state: Mapping[str, Any], path: Path, d
     checkpoint.fit(model, state["model"] if state["ema"] is None else state["ema"], path)
     layout = torch.channels_last if config.train.channels_last else torch.contiguous_format
     return model.to(device, memory_format=layout).eval()
+
+
+def prediction_dtype(config: schema.Config, device: torch.device) -> torch.dtype | None:
+    """The autocast type of a prediction: the training's, but full precision on a CPU for what was trained in fp16."""
+    if config.train.amp == "fp16" and device.type == "cpu":
+        return None
+    return amp_dtype(config.train.amp, device)
 
 
 def check_classes(state: Mapping[str, Any], classes: Sequence[str], path: Path) -> None:
