@@ -76,11 +76,16 @@ def connect(run: Run) -> World:
     """Joins the job's process group: gloo for CPU tensors, NCCL for those on GPUs.
 
     Raises:
-        LaunchError: Rank 0 did not appear within `MEETING_SECONDS`.
+        LaunchError: Rank 0 did not appear within `MEETING_SECONDS`, or there is no GPU where one was planned.
     """
     rank, size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     local_rank, local_size = int(os.environ.get("LOCAL_RANK", 0)), int(os.environ.get("LOCAL_WORLD_SIZE", 1))
     use_gpu = torch.cuda.is_available() and torch.cuda.device_count() > 0
+    if _planned_device(run) == "cuda" and not use_gpu:
+        raise LaunchError(
+            f"The job was planned on GPUs, but torch sees none on {socket.gethostname()}.",
+            "Check the driver with nvidia-smi, or train on the CPU with --gpus 0.",
+        )
     if use_gpu:
         # A scheduler that gives each task its own GPU shows it as number 0.
         device = torch.device("cuda", local_rank % torch.cuda.device_count())
@@ -92,6 +97,12 @@ def connect(run: Run) -> World:
         backend = "cpu:gloo,cuda:nccl" if use_gpu else "gloo"
         dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=COLLECTIVE_TIMEOUT)
     return World(rank, size, local_rank, local_size, device)
+
+
+def _planned_device(run: Run) -> str | None:
+    attempts = (read_json(run.submission_file) or {}).get("attempts") or [{}]
+    device: str | None = attempts[-1].get("plan", {}).get("device")
+    return device
 
 
 def disconnect() -> None:

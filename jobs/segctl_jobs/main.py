@@ -8,6 +8,9 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from segctl.runs import error_record
+from segctl.runs.run import Run
+
 EXIT_STOPPED = 75  # EX_TEMPFAIL: stopped as asked, with a checkpoint to go on from
 
 
@@ -22,9 +25,6 @@ def run(run_dir: Path, stop: Callable[[], str | None]) -> None:
         SystemExit: `EXIT_STOPPED` when the job stopped as asked; 1 when it failed, with the reason in
         errors/rankN.json.
     """
-    # Imported here, so that a node on which torch itself is broken still leaves its error in the run directory.
-    from segctl.runs.run import Run
-
     this = Run(run_dir)
     logging.basicConfig(
         level=logging.INFO,
@@ -35,23 +35,21 @@ def run(run_dir: Path, stop: Callable[[], str | None]) -> None:
     try:
         finished = _run_job(this, stop)
     except Exception as error:
-        from segctl_jobs.reporter import report_error
-
         logging.getLogger(__name__).exception("this process failed")
-        report_error(this, error)
+        rank, attempt = int(os.environ.get("RANK", 0)), int(os.environ.get("SEGCTL_ATTEMPT", 1))
+        error_record.write(this, error, attempt=attempt, rank=rank)
         sys.exit(1)
     if not finished:
         sys.exit(EXIT_STOPPED)
 
 
-def _run_job(run: object, stop: Callable[[], str | None]) -> bool:
+def _run_job(run: Run, stop: Callable[[], str | None]) -> bool:
+    # Imported here: a node on which torch itself is broken still leaves its error in the run directory.
     from segctl.config.load import load
     from segctl.errors import RunError
     from segctl.runs.files import read_json
-    from segctl.runs.run import Run
     from segctl_jobs import distributed, evaluate, train
 
-    assert isinstance(run, Run)
     record = read_json(run.run_file)
     if record is None:
         raise RunError(f"{run.run_file} is missing or damaged.", "Submit the run anew.")

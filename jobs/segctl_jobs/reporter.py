@@ -1,23 +1,18 @@
-"""What a job says about itself: rank 0's status.json and metrics.jsonl, and a failing rank's error."""
+"""What a job says about itself: rank 0's status.json and metrics.jsonl."""
 
 from __future__ import annotations
 
-import logging
 import math
 import os
 import socket
 import time
-import traceback
 from collections.abc import Mapping
 from typing import Any
 
-from segctl.errors import SegctlError
 from segctl.runs.files import append_json_line, write_json
 from segctl.runs.run import Run
 from segctl_jobs.curves import Curves
 from segctl_jobs.distributed import World
-
-log = logging.getLogger(__name__)
 
 STATUS_INTERVAL = 1.0  # seconds between two writes of status.json, which may lie on a network file system
 
@@ -67,25 +62,3 @@ def json_safe(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [json_safe(item) for item in value]
     return value
-
-
-def report_error(run: Run, error: BaseException) -> None:
-    """Writes errors/rankN.json; should even that fail, the log has the traceback."""
-    rank = int(os.environ.get("RANK", 0))
-    expected = isinstance(error, SegctlError)
-    content = {
-        "attempt": attempt(),
-        "rank": rank,
-        "host": socket.gethostname(),
-        "type": type(error).__name__,
-        "message": error.message if isinstance(error, SegctlError) else str(error),
-        "hint": error.hint if isinstance(error, SegctlError) else "",
-        "traceback": "".join(traceback.format_exception(error)),
-        "time": time.time(),
-        "user_error": expected,
-    }
-    try:
-        run.errors.mkdir(exist_ok=True)
-        write_json(run.error_file(rank), content)
-    except OSError as failure:
-        log.error("The error could not be written to %s: %s", run.error_file(rank), failure)
