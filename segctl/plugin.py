@@ -96,8 +96,8 @@ class DatasetInfo:
         train_split: Split that `segctl train` trains on.
         eval_split: Split that is evaluated during training and by `segctl eval`.
         flip_pairs: Class indices that change places when an image is mirrored (left arm, right arm).
-        layout: Paths below the root that show the data are there. The root is ``<data root>/<plugin name>``, or the data
-            root itself when it is there that they exist. Empty for data that are made on the fly.
+        layout: Paths below the root that show the data are there. The root is ``<data root>/<plugin name>``, or the
+            data root itself when it is there that they exist. Empty for data that are made on the fly.
         labels: The data set's own value of each class, for predictions that leave segctl (Cityscapes label ids, ADE20K
             plus one). Empty: the class index itself.
         licence: Under which terms the data may be used.
