@@ -119,9 +119,7 @@ def read_photo(path: Path) -> np.ndarray:
         try:
             return _rgb(ImageOps.exif_transpose(picture))
         except _DAMAGED as error:
-            raise DataError(
-                f"{path} cannot be decoded: it is damaged or cut short ({error}).", "Replace the file."
-            ) from error
+            raise _unreadable(path, error) from error
 
 
 def _rgb(picture: Image.Image) -> np.ndarray:
@@ -169,5 +167,10 @@ def _open(path: Path) -> Image.Image:
     except UnidentifiedImageError:
         raise DataError(f"{path} is not a picture.", "Give picture files or folders of pictures.") from None
     except _DAMAGED as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
-        raise DataError(f"{path} cannot be read: {reason}.") from error
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: Exception) -> DataError:
+    if isinstance(error, OSError) and error.strerror:
+        return DataError(f"{path} cannot be read: {error.strerror}.")
+    return DataError(f"{path} cannot be decoded: it is damaged or cut short ({error}).", "Replace the file.")

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
 
 from segctl.config import schema
 from segctl.errors import DataError, SegctlError
-from segctl.plugin import DatasetInfo
+from segctl.plugin import DatasetInfo, dataset_info
 from segctl_jobs import checkpoint
 from segctl_jobs.evaluate import prediction_dtype, trained_model
 from segctl_jobs.inference import predict_mask
@@ -118,6 +119,5 @@ def _unwritable(out: Path, error: OSError) -> SegctlError:
 
 def _trained_info(state: Mapping[str, Any]) -> DatasetInfo:
     """The facts of the data set as they were when the model was trained on it."""
-    facts = state["dataset_info"]
-    known = {field.name for field in fields(DatasetInfo)}
-    return DatasetInfo(**{name: value for name, value in facts.items() if name in known})
+    # A checkpoint knows lists where the facts are tuples; reading them as a data set's attributes mends that.
+    return dataset_info(SimpleNamespace(**state["dataset_info"]))
