@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
@@ -233,6 +234,7 @@ def count(
         truth, guess = torch.from_numpy(mask).to(world.device), torch.from_numpy(predicted).to(world.device)
         return confusion_matrix(truth, guess, classes, info.ignore_index), int(is_tiled(*mask.shape, settings))
 
+    _share_statistics(model, world)
     confusion, tiled = torch.zeros(classes, classes, dtype=torch.int64, device=world.device), 0
     samples = _samples(dataset, info, world, workers)
     agreement = _Agreement(world, stop)
@@ -251,6 +253,21 @@ def count(
             confusion, tiled = confusion + counts, tiled + was_tiled
     sums = world.sum(torch.cat([confusion.cpu().reshape(-1), torch.tensor([tiled])]))
     return Counted(sums[:-1].reshape(confusion.shape).numpy(), len(dataset), int(sums[-1]))
+
+
+@torch.no_grad()
+def _share_statistics(model: nn.Module, world: World) -> None:
+    """Gives all processes rank 0's running statistics, which differ where batch statistics are not synchronised.
+
+    They are what a checkpoint holds, and so what an evaluation speaks of.
+    """
+    if world.size == 1:
+        return
+    for buffer in model.buffers():
+        if buffer.is_floating_point():
+            sent = buffer.contiguous()
+            dist.broadcast(sent, src=0)
+            buffer.copy_(sent)
 
 
 def prediction_path(folder: Path, name: str) -> Path:

@@ -18,7 +18,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from segctl.config import schema
-from segctl.errors import PluginError
+from segctl.errors import PluginError, SegctlError
 
 __all__ = ["is_tiled", "logits_of", "normalize", "pixels_at_once", "predict_mask", "window_starts"]
 
@@ -91,15 +91,21 @@ def predict_mask(
 
     Raises:
         PluginError: The model's output is not of the promised shape.
+        SegctlError: The GPU's memory is too small.
     """
     predictor = _Predictor(
         model, num_classes, settings, input, device, amp, _mirrored(num_classes, flip_pairs), channels_last
     )
     height, width = image.shape[:2]
     mask = np.empty((height, width), np.uint8 if num_classes <= 256 else np.int32)
-    for tile in _tiles(height, width, settings):
-        predicted = predictor.tile(image[tile.outer])
-        mask[tile.core] = predicted[tile.core_in_outer]
+    try:
+        for tile in _tiles(height, width, settings):
+            mask[tile.core] = predictor.tile(image[tile.outer])[tile.core_in_outer]
+    except torch.cuda.OutOfMemoryError as error:
+        raise SegctlError(
+            f"The GPU's memory is too small to predict an image of {width}x{height} pixels.",
+            f"Lower eval.max_pixels (it is {settings.max_pixels}), or use eval.mode slide with a smaller window.",
+        ) from error
     return mask
 
 

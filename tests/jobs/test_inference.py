@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from segctl.config.schema import Evaluation, Input
-from segctl.errors import PluginError
+from segctl.errors import PluginError, SegctlError
 from segctl_jobs.inference import is_tiled, normalize, predict_mask, window_starts
 from segctl_models.enet import enet
 
@@ -296,6 +296,15 @@ def test_windows_and_tiles_change_nothing_where_context_does_not_matter(options:
 
 
 # --- memory ---
+
+
+def test_a_gpu_that_is_too_small_is_said_in_a_sentence() -> None:
+    class Greedy(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB")
+
+    with pytest.raises(SegctlError, match=r"too small to predict an image of 50x40 pixels\. Lower eval\.max_pixels"):
+        predict(Greedy(), photograph(40, 50), 4)
 
 
 def test_the_network_never_sees_more_pixels_than_asked() -> None:
