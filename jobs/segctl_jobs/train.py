@@ -164,6 +164,7 @@ def _choose_algorithms(config: Config) -> None:
     torch.backends.cudnn.benchmark = not config.train.deterministic
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
     if config.train.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS is not deterministic
         torch.use_deterministic_algorithms(True, warn_only=True)
 
 
