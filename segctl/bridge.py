@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from importlib import import_module
+from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +22,24 @@ def preflight(config: Config) -> tuple[str, ...]:
     """
     notices: tuple[str, ...] = _jobs("preflight").check(config)
     return notices
+
+
+def preflight_evaluation(config: Config, checkpoint: Path) -> tuple[str, ...]:
+    """The same for an evaluation of `checkpoint`."""
+    notices: tuple[str, ...] = _jobs("preflight").check_evaluation(config, checkpoint)
+    return notices
+
+
+def predict(
+    checkpoint: Path,
+    config: Config,
+    images: Sequence[Path],
+    out: Path,
+    on_progress: Callable[[int, int], None] | None,
+) -> tuple[Any, ...]:
+    """Predicts photographs in this process; see `segctl_jobs.predict`."""
+    predictions: tuple[Any, ...] = _jobs("predict").predict(checkpoint, config, images, out, on_progress=on_progress)
+    return predictions
 
 
 def _jobs(name: str) -> Any:

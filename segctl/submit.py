@@ -10,16 +10,19 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from segctl import bridge, checkpoints, provenance
+from segctl.config.load import dump, resolve
+from segctl.config.schema import Config
 from segctl.errors import ConfigError, RunError, listing
+from segctl.launch import machine
+from segctl.launch.backends import backend
+from segctl.launch.plan import LaunchPlan, make_plan
 from segctl.runs import store
 from segctl.runs.run import Run
 from segctl.runs.state import FINAL
-
-if TYPE_CHECKING:
-    from segctl.config.schema import Config
-    from segctl.launch.plan import LaunchPlan
+from segctl.status import of
 
 __all__ = ["Submitted", "evaluate", "resume", "train"]
 
@@ -64,10 +67,11 @@ def train(
     Raises:
         SegctlError: The configuration, the data or the machine do not allow it. Nothing is left behind.
     """
-    from segctl.config.load import resolve
-
     config = _one_way(resolve(recipe, flags or {}, sets), flags or {})
-    return _hand_over("train", config, runs_dir=runs_dir, dry_run=dry_run)
+    plan = make_plan(config, machine.read())
+    notices = bridge.preflight(config)
+    run = None if dry_run else _start("train", config, plan, runs_dir)
+    return Submitted(run, config, plan, notices)
 
 
 def evaluate(
@@ -94,16 +98,15 @@ def evaluate(
     Raises:
         SegctlError: There is no such run or checkpoint, or it cannot be evaluated here. Nothing is left behind.
     """
-    from segctl import checkpoints
-    from segctl.config.load import resolve
-
     _refuse_training_keys([*(flags or {}), *(text.partition("=")[0] for text in sets)])
     trained = trained_run(run, match or {}, runs_dir)
     path, notices = checkpoints.choose(trained, checkpoint)
     # The trained run's name stays the trained run's alone.
     config = _one_way(resolve(trained.config_file, {"name": None, **(flags or {})}, sets), flags or {})
-    facts = {"checkpoint": str(path), "of": trained.id}
-    return _hand_over("eval", config, runs_dir=runs_dir, dry_run=dry_run, facts=facts, notices=notices)
+    plan = make_plan(config, machine.read())
+    found = bridge.preflight_evaluation(config, path)
+    submitted = None if dry_run else _start("eval", config, plan, runs_dir, checkpoint=str(path), of=trained.id)
+    return Submitted(submitted, config, plan, (f"{path.name} of {trained.id} is evaluated.", *notices, *found))
 
 
 def resume(run: str, *, flags: Mapping[str, Any] | None = None, runs_dir: Path | None = None) -> Submitted:
@@ -117,12 +120,14 @@ def resume(run: str, *, flags: Mapping[str, Any] | None = None, runs_dir: Path |
         RunError: It has completed, still runs, or cannot be seen from here.
         SegctlError: As for `train`.
     """
-    from segctl.config.load import resolve
-
     found = store.find(run, store.runs_dir(runs_dir))
     _refuse_unless_ended(found)
     config = _one_way(resolve(found.config_file, flags or {}), flags or {})
-    return _hand_over(str(store.record(found).get("kind", "train")), config, again=found)
+    plan = make_plan(config, machine.read())
+    checkpoint = store.record(found).get("checkpoint")
+    notices = bridge.preflight_evaluation(config, Path(checkpoint)) if checkpoint else bridge.preflight(config)
+    backend(plan.backend).submit(found, plan)
+    return Submitted(found, config, plan, notices)
 
 
 def trained_run(reference: str | None, match: Mapping[str, str], runs_dir: Path | None) -> Run:
@@ -131,8 +136,6 @@ def trained_run(reference: str | None, match: Mapping[str, str], runs_dir: Path 
     Raises:
         RunError: There is none, or the one that was named is an evaluation.
     """
-    from segctl import checkpoints
-
     folder = store.runs_dir(runs_dir)
     if reference is not None:
         if match:
@@ -174,9 +177,7 @@ def _refuse_training_keys(keys: Sequence[str]) -> None:
 
 
 def _refuse_unless_ended(run: Run) -> None:
-    from segctl.status import status
-
-    (found,) = status((str(run.path),))
+    (found,) = of([run])
     if found.state == "COMPLETED":
         raise RunError(
             f"{run.id} has completed.",
@@ -196,35 +197,13 @@ def _one_way(config: Config, flags: Mapping[str, Any]) -> Config:
     return config.model_copy(update={"launch": launch})
 
 
-def _hand_over(
-    kind: str,
-    config: Config,
-    *,
-    runs_dir: Path | None = None,
-    dry_run: bool = False,
-    facts: Mapping[str, Any] | None = None,
-    notices: Sequence[str] = (),
-    again: Run | None = None,
-) -> Submitted:
-    """Plans and checks, then makes the run's directory (or takes the one of `again`) and submits."""
-    from segctl import bridge, provenance
-    from segctl.config.load import dump
-    from segctl.launch import machine
-    from segctl.launch.backends import backend
-    from segctl.launch.plan import make_plan
-
-    plan = make_plan(config, machine.read())
-    notices = (*notices, *bridge.preflight(config))
-    if dry_run:
-        return Submitted(None, config, plan, notices)
-    run = again
-    if run is None:
-        record = {**provenance.record(kind, config), **(facts or {})}
-        run = store.create(dump(config), record, store.runs_dir(runs_dir))
+def _start(kind: str, config: Config, plan: LaunchPlan, runs_dir: Path | None, **facts: str) -> Run:
+    """Makes a run's directory and submits it; where that fails no run is left."""
+    run = store.create(dump(config), {**provenance.record(kind, config), **facts}, store.runs_dir(runs_dir))
     try:
         backend(plan.backend).submit(run, plan)
     except BaseException:
-        if again is None and not run.submission_file.exists():
+        if not run.submission_file.exists():
             store.remove(run)
         raise
-    return Submitted(run, config, plan, notices)
+    return run

@@ -68,7 +68,7 @@ def usage_message(error: Exception) -> str:
     if option and message.startswith("No such option"):
         near = did_you_mean(option, getattr(error, "possibilities", None) or ())
         setting = f"For a setting of the configuration use --set {option.lstrip('-')}=VALUE." if "." in option else ""
-        message = f"No such option: {option}. {near or setting}".strip()
+        message = f"No such option: {option}. {setting or near}".strip()
     else:
         message = error.format_message() if hasattr(error, "format_message") else message
     context = getattr(error, "ctx", None)

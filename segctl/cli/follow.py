@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from segctl.status import RunStatus
 
 POLL_SECONDS = 0.25
+NEWS_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,7 @@ class _Follower:
     interrupts: Interrupts
     cancelling: _Cancelling | None = None
     news: str = ""
+    news_since: float | None = None
     evaluations: _Evaluations = field(init=False)
 
     def __post_init__(self) -> None:
@@ -83,12 +85,18 @@ class _Follower:
             self.cancelling = _Cancelling(self.run)
         return None
 
+    def _tell(self, news: str, worth: bool) -> None:
+        """Says the state where it is worth a line and has lasted: every job is pending for a moment."""
+        now = time.monotonic()
+        if news != self.news:
+            self.news, self.news_since = news, now
+        elif worth and self.news_since is not None and now - self.news_since >= NEWS_SECONDS:
+            self.display.say(news)
+            self.news_since = None
+
     def _show(self) -> RunStatus:
         status = _status(self.run)
-        news = f"{status.state}: {status.why}"
-        if news != self.news and status.state in ("PENDING", "STALLED", "REQUEUED", "UNKNOWN"):
-            self.display.say(news)
-        self.news = news
+        self._tell(f"{status.state}: {status.why}", status.state in ("PENDING", "STALLED", "REQUEUED", "UNKNOWN"))
         for record in self.evaluations.new():
             self.display.say(_evaluation(record))
         if status.state == "RUNNING":
@@ -97,9 +105,9 @@ class _Follower:
 
 
 def _status(run: Run) -> RunStatus:
-    from segctl.status import status
+    from segctl.status import of
 
-    return status((str(run.path),))[0]
+    return of([run])[0]
 
 
 class _Cancelling:
@@ -156,7 +164,7 @@ def _evaluation_in(line: bytes) -> dict[str, Any] | None:
 
 
 def _evaluation(record: dict[str, Any]) -> str:
-    where = f"epoch {record['epoch']:.4g}, " if isinstance(record.get("epoch"), (int, float)) else ""
+    where = f"epoch {output.short(record['epoch'])}, " if isinstance(record.get("epoch"), (int, float)) else ""
     accuracy = f", pixel accuracy {output.percent(record.get('pixel_accuracy'))} %"
     return f"{where}step {record.get('step')}: mIoU {output.percent(record.get('miou'))} %{accuracy}"
 

@@ -43,7 +43,7 @@ DataRoot = Annotated[
     ),
 ]
 Gpus = Annotated[
-    int | None,
+    str | None,
     typer.Option(
         "--gpus",
         metavar="N",
@@ -52,17 +52,18 @@ Gpus = Annotated[
     ),
 ]
 Procs = Annotated[
-    int | None,
+    str | None,
     typer.Option(
         "--procs", metavar="N", help="Processes per node. Default: one per GPU, else one.", rich_help_panel=WHERE
     ),
 ]
-Nodes = Annotated[int | None, typer.Option("--nodes", metavar="N", help="Nodes.", rich_help_panel=WHERE)]
+Nodes = Annotated[str | None, typer.Option("--nodes", metavar="N", help="Nodes.", rich_help_panel=WHERE)]
 On = Annotated[str | None, typer.Option("--on", metavar="PLACE", help="Where to run: local.", rich_help_panel=WHERE)]
 Name = Annotated[
     str | None,
     typer.Option("--name", metavar="NAME", help="A name for the run; part of its id.", rich_help_panel=WHERE),
 ]
+# Numbers are read by the configuration, which says what is wrong with one in the same words wherever it stands.
 RunsDir = Annotated[
     Path | None,
     typer.Option(

@@ -6,7 +6,7 @@ import json
 import math
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -35,13 +35,13 @@ def _console(*, stderr: bool) -> Console:
 
 
 @contextmanager
-def busy(doing: str) -> Iterator[None]:
-    """Shows, on a terminal, that something takes its time."""
+def busy(doing: str) -> Iterator[Callable[[str], None]]:
+    """Shows, on a terminal, that something takes its time; what is given back changes the words."""
     if not sys.stderr.isatty():
-        yield
+        yield lambda words: None
         return
-    with messages().status(f"{doing} ..."):
-        yield
+    with messages().status(f"{doing} ...") as status:
+        yield lambda words: status.update(f"{words} ...")
 
 
 def note(message: str) -> None:
@@ -78,6 +78,11 @@ def seconds(value: float | None) -> str:
     if whole < 86400:
         return f"{whole // 3600}h {whole // 60 % 60:02d}m"
     return f"{whole // 86400}d {whole // 3600 % 24:02d}h"
+
+
+def short(value: float) -> str:
+    """With one decimal, where it says something: ``3.2``, ``50``."""
+    return f"{value:.1f}".removesuffix(".0")
 
 
 def percent(value: float | None) -> str:

@@ -102,7 +102,7 @@ def sentence(figures: Figures, between: str = ", ") -> str:
         return ""
     parts = [f"step {figures.get('step') or 0}/{figures['steps']}"]
     if figures.get("epochs") is not None:
-        parts.append(f"epoch {figures.get('epoch') or 0:.4g}/{figures['epochs']:.4g}")
+        parts.append(f"epoch {output.short(figures.get('epoch') or 0)}/{output.short(figures['epochs'])}")
     if figures.get("loss") is not None:
         parts.append(f"loss {figures['loss']:.4g}")
     if figures.get("samples_per_second"):

@@ -126,7 +126,7 @@ def _cells(status: RunStatus) -> tuple[str, ...]:
 def _of(part: float | None, whole: float | None) -> str:
     if part is None:
         return ""
-    return f"{part:.3g}" if whole is None else f"{part:.3g}/{whole:.4g}"
+    return output.short(part) if whole is None else f"{output.short(part)}/{output.short(whole)}"
 
 
 def _note(status: RunStatus) -> str:

@@ -22,20 +22,20 @@ LossName = Annotated[
     str | None, typer.Option("--loss", metavar="NAME", help="Default: the model's own.", rich_help_panel=WHAT)
 ]
 LearningRate = Annotated[
-    float | None, typer.Option("--lr", metavar="RATE", help="Peak learning rate.", rich_help_panel=HOW)
+    str | None, typer.Option("--lr", metavar="RATE", help="Peak learning rate.", rich_help_panel=HOW)
 ]
 Epochs = Annotated[
-    float | None, typer.Option("--epochs", metavar="N", help="Passes over the training split.", rich_help_panel=HOW)
+    str | None, typer.Option("--epochs", metavar="N", help="Passes over the training split.", rich_help_panel=HOW)
 ]
 Steps = Annotated[
-    int | None, typer.Option("--steps", metavar="N", help="Optimizer steps, instead of epochs.", rich_help_panel=HOW)
+    str | None, typer.Option("--steps", metavar="N", help="Optimizer steps, instead of epochs.", rich_help_panel=HOW)
 ]
 BatchSize = Annotated[
-    int | None,
+    str | None,
     typer.Option("--batch-size", metavar="N", help="Samples per step, over all processes.", rich_help_panel=HOW),
 ]
 Seed = Annotated[
-    int | None, typer.Option("--seed", metavar="N", help="Seed of everything random.", rich_help_panel=HOW)
+    str | None, typer.Option("--seed", metavar="N", help="Seed of everything random.", rich_help_panel=HOW)
 ]
 
 
