@@ -45,6 +45,10 @@ def guarded(action: Callable[[], int]) -> int:
         return INTERRUPTED
     except BrokenPipeError:
         return _reader_left()
+    except SystemExit as leave:
+        if isinstance(leave.__context__, BrokenPipeError):  # rich's way to say it
+            return _reader_left()
+        raise
     except OSError as error:
         if error.errno not in _CONDITIONS:
             return _bug()

@@ -80,6 +80,11 @@ def seconds(value: float | None) -> str:
     return f"{whole // 86400}d {whole // 3600 % 24:02d}h"
 
 
+def told(*sentences: str) -> str:
+    """Sentences one after another, each with its full stop."""
+    return " ".join(each if each.endswith((".", "?", "!")) else f"{each}." for each in sentences if each)
+
+
 def short(value: float) -> str:
     """With one decimal, where it says something: ``3.2``, ``50``."""
     return f"{value:.1f}".removesuffix(".0")

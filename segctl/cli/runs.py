@@ -74,7 +74,7 @@ def cancel(run: options.RunReference, runs_dir: options.RunsDir = None, as_json:
     if as_json:
         output.document(asdict(result))
     else:
-        output.note(f"{result.id} is {result.state}: {result.why}. {result.hint}".strip())
+        output.note(output.told(f"{result.id} is {result.state}: {result.why}", result.hint))
 
 
 _STYLES = {
@@ -133,7 +133,7 @@ def _note(status: RunStatus) -> str:
     """What a completed run needs no words for, and what to do about one that failed."""
     if status.state == "COMPLETED":
         return ""
-    return f"{status.why}. {status.hint}" if status.hint and status.why else status.why
+    return output.told(status.why, status.hint) if status.hint else status.why
 
 
 def _watch(references: tuple[str, ...], runs_dir: Path | None) -> NoReturn:

@@ -110,7 +110,7 @@ def _not_completed(run: Run, status: RunStatus) -> int:
     if error is not None and not error.get("user_error"):
         typer.echo(str(error.get("traceback", "")).rstrip(), err=True)
     how = "" if status.state == "FAILED" else f"{run.id} is {status.state}: "
-    return say(f"{how}{status.why}. {status.hint}".strip(), USER_ERROR)
+    return say(output.told(f"{how}{status.why}", status.hint), USER_ERROR)
 
 
 def _blamed_error(run: Run) -> Mapping[str, Any] | None:

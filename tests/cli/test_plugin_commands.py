@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from programs import Said
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> dict[str, str]:
+    """With four more distributions: a loss, one that needs what is not installed, and two that offer the same name."""
+    folder = tmp_path / "site"
+    module = "class Loss:\n    '''{0}.'''\n\n    def __init__(self, *, smooth: float = 1.0): ...\n"
+    for name, plugins, source in (
+        ("tidy", "tidy = tidy:Loss", module.format("Tidy")),
+        ("needy", "needy = needy:Loss", "import not_installed_anywhere\n" + module.format("Needy")),
+        ("one", "twin = one:Loss", module.format("The first")),
+        ("two", "twin = two:Loss", module.format("The second")),
+    ):
+        metadata = folder / f"{name}-1.0.dist-info"
+        metadata.mkdir(parents=True)
+        (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+        (metadata / "entry_points.txt").write_text(f"[segctl.losses]\n{plugins}\n")
+        (folder / f"{name}.py").write_text(source)
+    return {**os.environ, "PYTHONPATH": str(folder), "XDG_CACHE_HOME": str(tmp_path / "cache"), "COLUMNS": "100"}
+
+
+def test_list_names_broken_and_clashing_plugins(program: Callable[..., Said], environment: dict[str, str]) -> None:
+    said = program("plugins", "list", "losses", "--json", env=environment)
+    assert said.code == 0, said.err
+    found = {entry["qualified"]: entry for entry in json.loads(said.out)}
+    assert set(found) == {"needy:needy", "one:twin", "segctl:cross_entropy", "tidy:tidy", "two:twin"}
+    assert "not_installed_anywhere" in found["needy:needy"]["problem"]
+    assert "two" in found["one:twin"]["problem"]
+    assert "one:twin" in found["one:twin"]["problem"]
+    assert found["tidy:tidy"]["problem"] == found["segctl:cross_entropy"]["problem"] == ""
+    table = program("plugins", "list", env=environment).out.splitlines()
+    assert table[0].split() == ["NAME", "KIND", "DISTRIBUTION", "VERSION"]
+    assert {"enet", "camvid", "cross_entropy", "needy"} <= {line.split()[0] for line in table}
+
+
+def test_show_prints_options_as_they_are_typed(segctl: Callable[..., Said]) -> None:
+    said = segctl("plugins", "show", "fcn32s")
+    assert said.code == 0, said.err
+    assert "--model.backbone  vgg16 | vgg16_bn  (default 'vgg16')" in said.out
+    facts = json.loads(segctl("plugins", "show", "camvid", "--json").out)
+    assert facts["kind"] == "datasets"
+    assert facts["facts"]["ignore_index"] == 11
+    assert len(facts["facts"]["classes"]) == 11
+    options = {
+        option["name"]: option for option in json.loads(segctl("plugins", "show", "fcn32s", "--json").out)["options"]
+    }
+    assert options["backbone"]["choices"] == ["vgg16", "vgg16_bn"]
+    assert options["backbone"]["default"] == "vgg16"
+
+
+def test_show_and_check_a_broken_or_ambiguous_plugin(program: Callable[..., Said], environment: dict[str, str]) -> None:
+    needy = program("plugins", "show", "needy", env=environment)
+    assert (needy.code, len(needy.err.splitlines())) == (1, 1)
+    assert "not_installed_anywhere" in needy.err
+    twin = program("plugins", "show", "twin", env=environment)
+    assert (twin.code, len(twin.err.splitlines())) == (1, 1)
+    assert "one:twin" in twin.err
+    assert "The second" in program("plugins", "show", "two:twin", env=environment).out
+    checked = program("plugins", "check", "needy", env=environment)
+    assert checked.code == 1
+    assert "not_installed_anywhere" in checked.out
+    assert "FAILED" in checked.out
+
+
+def test_check_passes_what_keeps_the_contract(segctl: Callable[..., Said]) -> None:
+    said = segctl("plugins", "check", "cross_entropy", "--json")
+    (report,) = json.loads(said.out)
+    assert (said.code, report["name"], report["passed"]) == (0, "cross_entropy", True)
+    assert {check["result"] for check in report["checks"]} <= {"passed", "skipped"}
+
+
+def test_recipes_are_listed_with_what_they_are(segctl: Callable[..., Said]) -> None:
+    found = {recipe["name"]: recipe for recipe in json.loads(segctl("recipes", "--json").out)}
+    assert found["quickstart"]["description"]
+    assert Path(found["quickstart"]["path"]).is_file()
+    assert "quickstart" in segctl("recipes").out
+
+
+def test_dry_run_shows_plan_and_configuration_and_writes_nothing(
+    segctl: Callable[..., Said], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import yaml
+
+    monkeypatch.chdir(tmp_path)
+    argv = ["train", "--model", "enet", "--dataset", "shapes", "--gpus", "0", "--procs", "3", "--dry-run"]
+    said = segctl(*argv)
+    assert said.code == 0, said.err
+    assert "# processes    3" in said.out
+    config = yaml.safe_load(said.out)
+    assert config["model"]["name"] == "enet"
+    result = json.loads(segctl(*argv, "--json", "--epochs", "3").out)
+    assert result["plan"]["procs_per_node"] == 3
+    assert result["config"]["train"]["epochs"] == 3
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_data_root_is_the_flags_then_the_recipes_then_the_environments(
+    segctl: Callable[..., Said], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SEGCTL_DATA", str(tmp_path / "environment"))
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(f"model: enet\ndataset: shapes\ndata_root: {tmp_path / 'recipe'}\n")
+
+    def root(*argv: str) -> str:
+        return str(json.loads(segctl("train", *argv, "--gpus", "0", "--dry-run", "--json").out)["config"]["data_root"])
+
+    assert root("--model", "enet", "--dataset", "shapes") == str(tmp_path / "environment")
+    assert root(str(recipe)) == str(tmp_path / "recipe")
+    assert root(str(recipe), "--data-root", str(tmp_path / "flag")) == str(tmp_path / "flag")
+    monkeypatch.delenv("SEGCTL_DATA")
+    monkeypatch.chdir(tmp_path)
+    assert root("--model", "enet", "--dataset", "shapes") == str(tmp_path / "data")
