@@ -97,7 +97,7 @@ def predict_mask(
         model, num_classes, settings, input, device, amp, _mirrored(num_classes, flip_pairs), channels_last
     )
     height, width = image.shape[:2]
-    mask = np.empty((height, width), np.uint8 if num_classes <= 256 else np.int32)
+    mask = np.empty((height, width), _mask_type(num_classes))
     try:
         for tile in _tiles(height, width, settings):
             mask[tile.core] = predictor.tile(image[tile.outer])[tile.core_in_outer]
@@ -259,7 +259,7 @@ class _Predictor:
         height, width = image.shape[:2]
         windows = _windows(height, width, self.settings)
         if len(windows) == 1 and not self.settings.flip and windows[0].scale == 1:
-            return _most_probable(self.logits(self.upload(image))[0])
+            return self.most_probable(self.logits(self.upload(image))[0])
         return self.averaged(image, windows)
 
     def averaged(self, image: np.ndarray, windows: list[_Window]) -> np.ndarray:
@@ -269,17 +269,17 @@ class _Predictor:
         is decided.
         """
         height, width = image.shape[:2]
-        mask = np.empty((height, width), np.int64)
+        mask = np.empty((height, width), _mask_type(self.num_classes))
         band = torch.zeros(self.num_classes, max(window.height for window in windows), width, device=self.device)
         first = 0
         for window in windows:
             if window.top > first:
                 done = window.top - first
-                mask[first : window.top] = _most_probable(band[:, :done])
+                mask[first : window.top] = self.most_probable(band[:, :done])
                 band = _scrolled(band, done)
                 first = window.top
             self.add(band[:, window.top - first :], image, window)
-        mask[first:] = _most_probable(band[:, : height - first])
+        mask[first:] = self.most_probable(band[:, : height - first])
         return mask
 
     def add(self, band: torch.Tensor, image: np.ndarray, window: _Window) -> None:
@@ -314,6 +314,11 @@ class _Predictor:
         tensor = tensor.permute(2, 0, 1).unsqueeze(0)  # its memory is already channels last
         return normalize(tensor if self.channels_last else tensor.contiguous(), self.input)
 
+    def most_probable(self, scores: torch.Tensor) -> np.ndarray:
+        """``(C, h, w)`` scores to ``(h, w)`` classes; the first of several equal ones."""
+        classes = scores.max(dim=0).indices  # on a CPU several times as fast as argmax along this axis
+        return classes.to(torch.uint8 if self.num_classes <= 256 else torch.int32).cpu().numpy()
+
     def logits(self, pixels: torch.Tensor) -> torch.Tensor:
         """``(1, C, h, w)`` float32 logits of normalised pixels; a very small image is filled up with the mean (0)."""
         height, width = pixels.shape[-2:]
@@ -331,9 +336,8 @@ class _Predictor:
         return logits[..., :height, :width].float()
 
 
-def _most_probable(scores: torch.Tensor) -> np.ndarray:
-    """``(C, H, W)`` scores to ``(H, W)`` classes; the first of several equal ones."""
-    return scores.max(dim=0).indices.cpu().numpy()  # on a CPU several times as fast as argmax along this axis
+def _mask_type(num_classes: int) -> type[np.integer]:
+    return np.uint8 if num_classes <= 256 else np.int32
 
 
 def _scrolled(band: torch.Tensor, rows: int) -> torch.Tensor:

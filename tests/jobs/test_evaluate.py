@@ -18,13 +18,13 @@ from torch import Tensor, nn
 
 from segctl.config.load import dump, resolve
 from segctl.config.schema import Evaluation, Input
-from segctl.errors import CheckpointError, DataError
+from segctl.errors import CheckpointError, DataError, RunError
 from segctl.plugin import DatasetInfo, dataset_info
 from segctl.runs.files import write_json
 from segctl.runs.run import Run
 from segctl_datasets.camvid import CamVid
 from segctl_datasets.shapes import Shapes
-from segctl_jobs import distributed, evaluate
+from segctl_jobs import counting, distributed, evaluate
 from segctl_jobs.checkpoint import CheckpointWriter
 from segctl_jobs.distributed import World
 from segctl_models.enet import enet
@@ -246,7 +246,7 @@ def test_a_model_that_keeps_notes_and_one_that_cannot_be_copied() -> None:
 def test_large_images_are_counted_as_tiled() -> None:
     dataset = Samples(random_samples(6))  # two each of 96, 103 and 110 rows, of 128 to 143 columns
     info = dataset_info(dataset)
-    result = evaluate.count(
+    result = counting.count(
         LastBits(), dataset, info, Evaluation(max_pixels=13_500), Input(), ALONE, amp=None, workers=0
     )
     sizes = [mask.size for _, mask in dataset.samples]
@@ -335,7 +335,15 @@ def test_values_beyond_a_byte_are_written_as_16_bits(tmp_path: Path) -> None:
     ],
 )
 def test_predictions_stay_in_their_folder(name: str, expected: str) -> None:
-    assert evaluate.prediction_path(Path("out"), name) == Path("out") / expected
+    assert counting.prediction_path(Path("out"), name) == Path("out") / expected
+
+
+def test_a_prediction_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(
+        RunError, match=r"The prediction .*sample-0\.png cannot be written: (Not a directory|File exists)\."
+    ):
+        counted(Samples(random_samples(1)), predictions=tmp_path / "file")
 
 
 # --- the job ---
