@@ -45,7 +45,7 @@ def test_list_names_broken_and_clashing_plugins(program: Callable[..., Said], en
 def test_show_prints_options_as_they_are_typed(segctl: Callable[..., Said]) -> None:
     said = segctl("plugins", "show", "fcn32s")
     assert said.code == 0, said.err
-    assert "--model.backbone  vgg16 | vgg16_bn  (default 'vgg16')" in said.out
+    assert "--model.backbone  vgg16 | vgg16_bn  (default vgg16)" in said.out
     facts = json.loads(segctl("plugins", "show", "camvid", "--json").out)
     assert facts["kind"] == "datasets"
     assert facts["facts"]["ignore_index"] == 11
