@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+
 from segctl_jobs.metrics import confusion_matrix, summarize
 
 
