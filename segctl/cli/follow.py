@@ -195,7 +195,7 @@ def _counting_interrupts() -> Iterator[Interrupts]:
 
 def _confirmed() -> bool:
     """Asks, where there is somebody to ask; the end of input means no, a second Ctrl-C yes."""
-    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+    if sys.stdin is None or not (sys.stdin.isatty() and sys.stderr.isatty()):
         return True
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:

@@ -98,7 +98,7 @@ def _interrupted(run: Run, status: RunStatus) -> int:
     if status.state == "COMPLETED":
         output.note(f"{run.id} had completed before it could be stopped.")
     elif status.state == "CANCELLED":
-        output.note(f"Stopped. Go on with: segctl resume {run.id}")
+        output.note(output.told("Stopped", status.hint))
     else:
         output.note(f"{run.id} is {status.state}: {status.why}")
     return INTERRUPTED

@@ -13,8 +13,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
+from PIL import Image
 from programs import SEGCTL, TINY, Said
 from terminal import CTRL_C, Terminal
 
@@ -177,7 +179,7 @@ def test_detached_run_is_followed_cancelled_and_resumed(program: Callable[..., S
     assert "training from step 0" in program("logs", run).out
     again = program("resume", run, "--procs", "1", "--detach")
     assert (again.code, again.out.strip()) == (0, run), again.err
-    _wait_for(lambda: _status(program, run)["step"] > stopped["step"])
+    _wait_for(lambda: (_status(program, run)["step"] or 0) > stopped["step"])
     resumed = _status(program, run)
     assert (resumed["attempt"], resumed["world_size"], resumed["state"]) == (2, 1, "RUNNING")
 
@@ -250,7 +252,7 @@ def test_the_job_outlives_its_terminal(program: Callable[..., Said]) -> None:
     finally:
         terminal.kill()
     step = _status(program, "left-alone")["step"]
-    _wait_for(lambda: _status(program, "left-alone")["step"] > step)
+    _wait_for(lambda: (_status(program, "left-alone")["step"] or 0) > step)
 
 
 def test_the_traceback_of_the_rank_that_failed_is_shown(program: Callable[..., Said], tmp_path: Path) -> None:
@@ -313,3 +315,77 @@ def test_a_disk_that_fills_up_while_training_is_said(program: Callable[..., Said
     assert "Traceback" not in said.err
     assert "checkpoint" in said.err.splitlines()[-1]
     assert not list((tmp_path / "runs").glob("*/checkpoints/*.pt"))
+
+
+@pytest.mark.parametrize("pages", [1, 2, 3])
+def test_a_disk_without_room_leaves_nothing_half_written(
+    pages: int, program: Callable[..., Said], tmp_path: Path
+) -> None:
+    """The configuration, run.json or the record of the submission is the first that finds no room."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    size = f"size={pages * 4}k"
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", size, "tmpfs", disk], capture_output=True, check=False).returncode:
+        pytest.skip("mounting a small disk is not permitted here")
+    try:
+        said = program(*TINY, "--runs-dir", disk)
+        left = list(disk.iterdir())
+    finally:
+        subprocess.run(["umount", "--lazy", disk], check=True)
+    assert said.code == 1
+    assert said.err.splitlines()[-1].startswith("error: ")
+    assert "No space left on device" in said.err.splitlines()[-1]
+    assert "Traceback" not in said.err
+    assert left == []
+
+
+def test_photographs_become_masks_and_overlays(
+    trained: tuple[Path, Said], segctl: Callable[..., Said], tmp_path: Path
+) -> None:
+    photos, out = tmp_path / "photos", tmp_path / "out"
+    photos.mkdir()
+    generator = np.random.default_rng(0)
+    sizes = {"grey.png": (33, 47), "colour.jpg": (64, 64), "transparent.png": (20, 90)}
+    for (name, size), mode in zip(sizes.items(), ("L", "RGB", "RGBA"), strict=True):
+        shape = (*size, len(mode)) if len(mode) > 1 else size
+        Image.fromarray(generator.integers(0, 256, shape, dtype=np.uint8), mode).save(photos / name)
+    said = segctl("predict", "first", photos, "-o", out, "--json", "--runs-dir", trained[0])
+    assert said.code == 0, said.err
+    predictions = {Path(each["image"]).name: each for each in json.loads(said.out)}
+    assert set(predictions) == set(sizes)
+    for name, (height, width) in sizes.items():
+        mask = Image.open(predictions[name]["mask"])
+        assert (mask.mode, mask.size) == ("P", (width, height))
+        assert set(np.unique(mask)) <= set(range(len(Shapes.classes)))
+        assert sum(predictions[name]["shares"].values()) == pytest.approx(1)
+        assert Path(predictions[name]["overlay"]).is_file()
+
+
+@pytest.mark.parametrize(
+    ("argv", "word"),
+    [
+        (["nowhere.png", "-o", "out"], "nowhere.png"),
+        (["torn.png", "-o", "out"], "torn.png"),
+        (["empty", "-o", "out"], "empty"),
+        (["whole.png", "-o", "a-file"], "a-file"),
+        (["whole.png", "-o", "out", "--checkpoint", "nowhere.pt"], "nowhere.pt"),
+    ],
+)
+def test_wrong_requests_for_predictions(
+    argv: list[str],
+    word: str,
+    trained: tuple[Path, Said],
+    segctl: Callable[..., Said],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    noise = np.random.default_rng(0).integers(0, 256, (50, 50, 3), dtype=np.uint8)
+    Image.fromarray(noise).save("whole.png")
+    Path("torn.png").write_bytes(Path("whole.png").read_bytes()[:500])
+    Path("empty").mkdir()
+    Path("a-file").touch()
+    said = segctl("predict", "first", *argv, "--runs-dir", trained[0])
+    assert (said.code, said.out, len(said.err.splitlines())) == (1, "", 1), said
+    assert word in said.err
+    assert not list(tmp_path.glob("out/*"))
