@@ -69,6 +69,7 @@ def train(
     """
     config = _one_way(resolve(recipe, flags or {}, sets), flags or {})
     plan = make_plan(config, machine.read())
+    _refuse_empty_shares(config, plan)
     notices = bridge.preflight(config)
     run = None if dry_run else _start("train", config, plan, runs_dir)
     return Submitted(run, config, plan, notices)
@@ -125,6 +126,8 @@ def resume(run: str, *, flags: Mapping[str, Any] | None = None, runs_dir: Path |
     config = _one_way(resolve(found.config_file, flags or {}), flags or {})
     plan = make_plan(config, machine.read())
     checkpoint = store.record(found).get("checkpoint")
+    if not checkpoint:
+        _refuse_empty_shares(config, plan)
     notices = bridge.preflight_evaluation(config, Path(checkpoint)) if checkpoint else bridge.preflight(config)
     backend(plan.backend).submit(found, plan)
     return Submitted(found, config, plan, notices)
@@ -185,6 +188,14 @@ def _refuse_unless_ended(run: Run) -> None:
         )
     if found.state not in FINAL:
         raise RunError(f"{run.id} is {found.state}: {found.why}.", f"Stop it first: segctl cancel {run.id}")
+
+
+def _refuse_empty_shares(config: Config, plan: LaunchPlan) -> None:
+    if config.train.batch_size < plan.world_size:
+        raise ConfigError(
+            f"train.batch_size: {config.train.batch_size} samples cannot be shared by {plan.world_size} processes.",
+            "Use a larger batch or fewer processes.",
+        )
 
 
 def _one_way(config: Config, flags: Mapping[str, Any]) -> Config:

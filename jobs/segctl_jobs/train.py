@@ -346,7 +346,7 @@ def _evaluate(
         amp=engine.amp,
         stop=lambda: stop() is not None,
         progress=show,
-        predictions=None,
+        workers=engine.config.train.workers,
     )
     engine.replica.train()
     if confusion is None:

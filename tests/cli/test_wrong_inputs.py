@@ -66,6 +66,10 @@ CASES: dict[str, tuple[list[str], list[str]]] = {
     "string for a number": ([*SHAPES, "--lr", "fast"], ["optimizer.lr", "'fast'", "number"]),
     "fraction for a whole number": ([*SHAPES, "--batch-size", "2.5"], ["train.batch_size", "2.5", "whole number"]),
     "string for an option's number": ([*SHAPES, "--dataset.samples", "many"], ["dataset.samples", "'many'"]),
+    "more processes than samples in a batch": (
+        [*SHAPES, "--batch-size", "2", "--gpus", "0", "--procs", "3"],
+        ["train.batch_size", "2 samples", "3 processes"],
+    ),
     "zero epochs": ([*SHAPES, "--epochs", "0"], ["train.epochs", "above 0"]),
     "epochs and steps": ([*SHAPES, "--epochs", "1", "--steps", "1"], ["train.epochs", "train.steps"]),
     "a choice that is none": ([*SHAPES, "--set", "schedule.name=polly"], ["schedule.name", "'poly'"]),

@@ -39,6 +39,7 @@ def test_processes_devices_and_threads(
     plan = make_plan(config(**request_), Machine(cores=8, gpus=FOUR_GPUS[:gpus]))
     assert (plan.device, plan.procs_per_node, plan.gpus_per_node, plan.threads_per_proc) == expected
     assert plan.environment["OMP_NUM_THREADS"] == str(expected[3])
+    assert plan.environment["OMP_WAIT_POLICY"] == "PASSIVE"
     assert plan.world_size == expected[1]
     assert (plan.gpus == ()) == (plan.device == "cpu")
 
