@@ -56,6 +56,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(argv: Sequence[str]) -> int:
     # Not `app(...)`: Typer's own main turns Ctrl-C, a closed pipe and usage errors into exit codes that are not ours.
     command = typer.main.get_command(app)
-    with command.make_context("segctl", gather_plugin_options(argv) or ["--help"]) as context:
+    words = gather_plugin_options(argv)
+    words = [*words, "--help"] if words in ([], ["plugins"]) else words
+    with command.make_context("segctl", words) as context:
         command.invoke(context)
     return 0

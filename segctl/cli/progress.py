@@ -61,7 +61,6 @@ class Bar:
 
         self._console = console
         self._progress = Progress(
-            TextColumn("{task.description}"),
             BarColumn(bar_width=8 if console.width < 100 else 24),
             TextColumn("{task.fields[text]}", markup=False, table_column=Column(no_wrap=True)),
             console=console,
@@ -71,15 +70,13 @@ class Bar:
         self._shown = False
 
     def figures(self, figures: Figures) -> None:
-        phase = str(figures.get("phase", ""))
-        evaluating = phase == "evaluating"
+        evaluating = figures.get("phase") == "evaluating"
         done, total = ("eval_done", "eval_total") if evaluating else ("step", "steps")
         self._progress.update(
             self._task,
-            description=phase or "starting",
             completed=figures.get(done) or 0,
             total=figures.get(total),
-            text=sentence(figures, "  "),
+            text=sentence(figures, "  ") or "starting",
         )
         if not self._shown:
             self._progress.start()

@@ -130,10 +130,10 @@ def _of(part: float | None, whole: float | None) -> str:
 
 
 def _note(status: RunStatus) -> str:
-    """What a completed run needs no words for, and what to do about one that failed."""
-    if status.state == "COMPLETED":
-        return ""
-    return output.told(status.why, status.hint) if status.hint else status.why
+    """Why a run is as it is, and what to do about one that needs somebody; a completed one needs no words."""
+    if status.state in ("COMPLETED", "CANCELLED", "RUNNING", "PENDING"):
+        return "" if status.state == "COMPLETED" else status.why
+    return output.told(status.why, status.hint)
 
 
 def _watch(references: tuple[str, ...], runs_dir: Path | None) -> NoReturn:

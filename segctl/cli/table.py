@@ -44,15 +44,14 @@ def table(columns: Sequence[Column], rows: Sequence[Row], width: int) -> Text:
     kept = _fitting(widths, empty, width)
     text = Text(no_wrap=True)
     for row in (Row(tuple(column.title for column in columns), styles=tuple((i, "bold") for i in kept)), *rows):
-        used = 0
-        for place, i in enumerate(kept):
-            last = place == len(kept) - 1
-            gap = "" if last and not row.note else " " * GAP
+        room = width - sum(widths[i] + GAP for i in kept)
+        beside = 0 < len(row.note) <= room
+        for i in kept:
             cell = row.cells[i].rjust(widths[i]) if columns[i].right else row.cells[i].ljust(widths[i])
-            cell = cell.rstrip() if last and not row.note else cell
-            text.append(cell, dict(row.styles).get(i)).append(gap)
-            used += len(cell) + len(gap)
-        _append_note(text, row.note, width - used, width)
+            last = i == kept[-1] and not beside
+            text.append(cell.rstrip() if last else cell, dict(row.styles).get(i)).append("" if last else " " * GAP)
+        for line in [row.note] if beside else textwrap.wrap(row.note, max(width - 4, 10)):
+            text.append(line if beside else f"\n    {line}", "dim")
         text.append("\n")
     text.right_crop(1)
     return text
@@ -70,11 +69,3 @@ def _fitting(widths: Sequence[int], empty: Set[int], width: int) -> list[int]:
             break
         kept.append(index)
     return kept
-
-
-def _append_note(text: Text, note: str, room: int, width: int) -> None:
-    if len(note) <= room:
-        text.append(note, "dim")
-        return
-    for line in textwrap.wrap(note, max(width - 4, 20)):
-        text.append(f"\n    {line}", "dim")

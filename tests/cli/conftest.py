@@ -1,7 +1,8 @@
 from __future__ import annotations
 
+import json
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -34,3 +35,12 @@ def program() -> Callable[..., Said]:
         return Said(done.returncode, done.stdout, done.stderr)
 
     return call
+
+
+@pytest.fixture
+def nothing_left_running(program: Callable[..., Said]) -> Iterator[None]:
+    """Ends what a test that failed has left."""
+    yield
+    for run in json.loads(program("status", "--json").out):
+        if run["state"] in ("PENDING", "RUNNING", "STALLED"):
+            program("cancel", run["id"])

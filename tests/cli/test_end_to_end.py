@@ -5,34 +5,19 @@ from __future__ import annotations
 import json
 import os
 import re
-import resource
-import signal
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import yaml
 from PIL import Image
-from programs import SEGCTL, TINY, Said
-from terminal import CTRL_C, Terminal
+from programs import SEGCTL, TINY, Said, status_of
 
 from segctl_datasets.shapes import Shapes
 
 pytestmark = pytest.mark.slow
-
-LONG = ["--epochs", "500", "--set", "train.eval_every=0"]  # longer than any test waits
-
-
-@pytest.fixture(autouse=True)
-def nothing_left_running(program: Callable[..., Said]) -> Iterator[None]:
-    yield
-    for run in json.loads(program("status", "--json").out):
-        if run["state"] in ("PENDING", "RUNNING", "STALLED"):
-            program("cancel", run["id"])
 
 
 @pytest.fixture(scope="module")
@@ -53,12 +38,6 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Said]:
 def _only_run(folder: Path) -> Path:
     (run,) = (path for path in folder.iterdir() if not path.name.startswith("."))
     return run
-
-
-def _status(program: Callable[..., Said], *argv: str) -> dict[str, Any]:
-    (found,) = json.loads(program("status", "--json", *argv).out)
-    assert isinstance(found, dict)
-    return found
 
 
 def test_training_ends_with_a_table_and_the_miou(trained: tuple[Path, Said]) -> None:
@@ -87,7 +66,7 @@ def test_the_run_says_where_it_comes_from(trained: tuple[Path, Said]) -> None:
 
 
 def test_status_has_what_programs_need(trained: tuple[Path, Said], program: Callable[..., Said]) -> None:
-    found = _status(program, "--runs-dir", str(trained[0]))
+    found = status_of(program, "--runs-dir", str(trained[0]))
     promised = {"id", "state", "backend", "model", "dataset", "epoch", "step", "miou", "best_miou", "why"}
     assert promised <= set(found)
     assert (found["state"], found["backend"], found["step"], found["epoch"]) == ("COMPLETED", "local", 6, 2)
@@ -161,182 +140,6 @@ def test_damaged_checkpoints_are_said(trained: tuple[Path, Said], segctl: Callab
         (line,) = said.err.splitlines()
         assert name in line
         assert "damaged" in line
-
-
-def test_detached_run_is_followed_cancelled_and_resumed(program: Callable[..., Said], tmp_path: Path) -> None:
-    said = program(*TINY, *LONG, "--procs", "2", "--detach")
-    assert said.code == 0, said.err
-    run = said.out.strip()
-    assert (tmp_path / "runs" / run / "run.json").is_file()
-    _wait_for(lambda: (_status(program, run)["step"] or 0) >= 2)
-    prefix = run[: len("20260101-000000")]
-    assert _status(program, prefix)["state"] == "RUNNING"
-    assert program("resume", run).code == 1
-    assert program("cancel", run).code == 0
-    stopped = _status(program, run)
-    assert stopped["state"] == "CANCELLED"
-    assert f"segctl resume {run}" in stopped["hint"]
-    assert "training from step 0" in program("logs", run).out
-    again = program("resume", run, "--procs", "1", "--detach")
-    assert (again.code, again.out.strip()) == (0, run), again.err
-    _wait_for(lambda: (_status(program, run)["step"] or 0) > stopped["step"])
-    resumed = _status(program, run)
-    assert (resumed["attempt"], resumed["world_size"], resumed["state"]) == (2, 1, "RUNNING")
-
-
-def _wait_for(condition: Callable[[], bool], seconds: float = 120) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.3)
-
-
-def test_ctrl_c_asks_once_and_stops_with_a_checkpoint(program: Callable[..., Said]) -> None:
-    terminal = Terminal(*TINY, *LONG, "--name", "asked")
-    try:
-        terminal.wait_for(r"loss \d")
-        terminal.type(CTRL_C)
-        terminal.wait_for(r"Stop the run\? \[y/N\] ")
-        terminal.type("n\n")
-        terminal.wait_for(r"step \d+/\d+")
-        assert _status(program, "asked")["state"] == "RUNNING"
-        terminal.type(CTRL_C)
-        terminal.wait_for(r"Stop the run\? \[y/N\] ")
-        terminal.type("y\n")
-        code, screen = terminal.end()
-    finally:
-        terminal.kill()
-    assert code == 130
-    stopped = _status(program, "asked")
-    assert stopped["state"] == "CANCELLED"
-    assert f"segctl resume {stopped['id']}" in screen
-    assert list(Path(stopped["path"], "checkpoints").glob("step-*.pt"))
-    assert "Traceback" not in screen
-
-
-def test_second_ctrl_c_means_yes(program: Callable[..., Said]) -> None:
-    terminal = Terminal(*TINY, *LONG, "--name", "hurried")
-    try:
-        terminal.wait_for(r"loss \d")
-        terminal.type(CTRL_C)
-        terminal.wait_for(r"Stop the run\? \[y/N\] ")
-        terminal.type(CTRL_C)
-        code, screen = terminal.end()
-    finally:
-        terminal.kill()
-    assert code == 130, screen
-    assert _status(program, "hurried")["state"] == "CANCELLED"
-
-
-def test_without_a_terminal_ctrl_c_stops_at_once(program: Callable[..., Said]) -> None:
-    process = subprocess.Popen([SEGCTL, *TINY, *LONG], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    assert process.stderr is not None
-    said = ""
-    while "loss" not in said:
-        line = process.stderr.readline()
-        assert line, said
-        said += line
-    process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=120)
-    assert process.returncode == 130, err
-    assert out == ""
-    assert _status(program)["state"] == "CANCELLED"
-
-
-def test_the_job_outlives_its_terminal(program: Callable[..., Said]) -> None:
-    terminal = Terminal(*TINY, *LONG, "--name", "left-alone")
-    try:
-        terminal.wait_for(r"loss \d")
-        terminal.close()
-        terminal.process.wait(timeout=60)
-    finally:
-        terminal.kill()
-    step = _status(program, "left-alone")["step"]
-    _wait_for(lambda: (_status(program, "left-alone")["step"] or 0) > step)
-
-
-def test_the_traceback_of_the_rank_that_failed_is_shown(program: Callable[..., Said], tmp_path: Path) -> None:
-    plugins = _install_plugin(tmp_path / "plugins")
-    argv = [word if word != "enet" else "crashing" for word in TINY]
-    said = program(*argv, "--procs", "2", env={**os.environ, "PYTHONPATH": str(plugins)})
-    assert said.code == 1
-    assert "Traceback" in said.err
-    assert "ZeroDivisionError" in said.err
-    assert said.err.splitlines()[-1].startswith("error: ")
-    assert "rank 1" in said.err.splitlines()[-1]
-    found = _status(program)
-    assert found["state"] == "FAILED"
-    assert "ZeroDivisionError" in found["why"]
-
-
-def _install_plugin(folder: Path) -> Path:
-    """A distribution with a model that fails on its second process in training."""
-    metadata = folder / "crashing-1.0.dist-info"
-    metadata.mkdir(parents=True)
-    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: crashing\nVersion: 1.0\n")
-    (metadata / "entry_points.txt").write_text("[segctl.models]\ncrashing = crashing:Crashing\n")
-    (folder / "crashing.py").write_text(
-        "import os\nfrom torch import nn\n\n\n"
-        "class Crashing(nn.Module):\n"
-        "    '''A model that fails.'''\n\n"
-        "    def __init__(self, num_classes):\n"
-        "        super().__init__()\n"
-        "        self.head = nn.Conv2d(3, num_classes, 1)\n\n"
-        "    def forward(self, images):\n"
-        "        if os.environ.get('RANK') == '1':\n"
-        "            1 / 0\n"
-        "        return self.head(images)\n"
-    )
-    return folder
-
-
-def test_an_error_of_the_users_in_the_job_is_one_sentence(program: Callable[..., Said], tmp_path: Path) -> None:
-    argv = [*TINY, "--steps", "3", "--set", "optimizer.lr=1e30", "--set", "optimizer.name=sgd"]
-    said = program(*argv)
-    assert said.code == 1
-    assert "Traceback" not in said.err
-    assert said.err.splitlines()[-1].startswith("error: The ")
-    assert "optimizer.lr" in said.err.splitlines()[-1]
-
-
-def test_a_full_disk_leaves_nothing_half_written(program: Callable[..., Said], tmp_path: Path) -> None:
-    """No file may grow beyond 100 bytes, so that writing the run's configuration fails in the middle."""
-    said = program(*TINY, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100)))
-    assert said.code == 1
-    assert said.err.splitlines()[-1].startswith("error: No run can be made in ")
-    assert "Traceback" not in said.err
-    assert not (tmp_path / "runs").exists()
-
-
-def test_a_disk_that_fills_up_while_training_is_said(program: Callable[..., Said], tmp_path: Path) -> None:
-    limit = 300_000  # a checkpoint is larger, all else is smaller
-    said = program(*TINY, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)))
-    assert said.code == 1
-    assert "Traceback" not in said.err
-    assert "checkpoint" in said.err.splitlines()[-1]
-    assert not list((tmp_path / "runs").glob("*/checkpoints/*.pt"))
-
-
-@pytest.mark.parametrize("pages", [1, 2, 3])
-def test_a_disk_without_room_leaves_nothing_half_written(
-    pages: int, program: Callable[..., Said], tmp_path: Path
-) -> None:
-    """The configuration, run.json or the record of the submission is the first that finds no room."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    size = f"size={pages * 4}k"
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", size, "tmpfs", disk], capture_output=True, check=False).returncode:
-        pytest.skip("mounting a small disk is not permitted here")
-    try:
-        said = program(*TINY, "--runs-dir", disk)
-        left = list(disk.iterdir())
-    finally:
-        subprocess.run(["umount", "--lazy", disk], check=True)
-    assert said.code == 1
-    assert said.err.splitlines()[-1].startswith("error: ")
-    assert "No space left on device" in said.err.splitlines()[-1]
-    assert "Traceback" not in said.err
-    assert left == []
 
 
 def test_photographs_become_masks_and_overlays(
