@@ -34,7 +34,7 @@ def test_a_full_disk_leaves_nothing_half_written(pages: int, program: Callable[.
 
 @contextmanager
 def _little_room(folder: Path, pages: int) -> Iterator[dict[str, Any]]:
-    """A disk of a few pages at `folder`; where mounting one is not permitted, files that cannot grow beyond 100 bytes."""
+    """A disk of a few pages at `folder`; where mounting one is not permitted, files that cannot grow far."""
     mount = ["mount", "-t", "tmpfs", "-o", f"size={pages * 4}k", "tmpfs", str(folder)]
     if subprocess.run(mount, capture_output=True, check=False).returncode:
         yield {"preexec_fn": lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))}
