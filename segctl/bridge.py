@@ -14,13 +14,18 @@ if TYPE_CHECKING:
     from segctl.config.schema import Config
 
 
-def preflight(config: Config) -> tuple[str, ...]:
+def preflight(config: Config, *, processes: int, from_checkpoint: bool = False) -> tuple[str, ...]:
     """Tries, in this process, what would otherwise fail after hours in a queue; returns what the user should know.
+
+    Args:
+        config: The training's.
+        processes: How many will train together.
+        from_checkpoint: The run goes on from a checkpoint.
 
     Raises:
         SegctlError: It would fail.
     """
-    notices: tuple[str, ...] = _jobs("preflight").check(config)
+    notices: tuple[str, ...] = _jobs("preflight").check(config, processes=processes, from_checkpoint=from_checkpoint)
     return notices
 
 

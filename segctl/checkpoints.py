@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import zipfile
 import zlib
 from pathlib import Path
@@ -37,6 +39,13 @@ def choose(run: Run, which: str = "best") -> tuple[Path, tuple[str, ...]]:
 
 def exists(run: Run) -> bool:
     return any(run.checkpoints.glob("*.pt"))
+
+
+def hold(path: Path, run: Run) -> None:
+    """Gives `run`, an evaluation, its own name for a checkpoint: the training may replace or remove it before the turn
+    of the evaluation comes. Nothing is copied; on another file system the checkpoint itself is read."""
+    with contextlib.suppress(OSError):
+        os.link(path, run.held_checkpoint)
 
 
 def _last(run: Run) -> tuple[Path, tuple[str, ...]]:

@@ -70,7 +70,7 @@ def train(
     config = _one_way(resolve(recipe, flags or {}, sets), flags or {})
     plan = make_plan(config, machine.read())
     _refuse_empty_shares(config, plan)
-    notices = bridge.preflight(config)
+    notices = bridge.preflight(config, processes=plan.world_size)
     run = None if dry_run else _start("train", config, plan, runs_dir)
     return Submitted(run, config, plan, notices)
 
@@ -106,7 +106,7 @@ def evaluate(
     config = _one_way(resolve(trained.config_file, {"name": None, **(flags or {})}, sets), flags or {})
     plan = make_plan(config, machine.read())
     found = bridge.preflight_evaluation(config, path)
-    submitted = None if dry_run else _start("eval", config, plan, runs_dir, checkpoint=str(path), of=trained.id)
+    submitted = None if dry_run else _start("eval", config, plan, runs_dir, checkpoint=path, of=trained.id)
     return Submitted(submitted, config, plan, (f"{path.name} of {trained.id} is evaluated.", *notices, *found))
 
 
@@ -126,9 +126,12 @@ def resume(run: str, *, flags: Mapping[str, Any] | None = None, runs_dir: Path |
     config = _one_way(resolve(found.config_file, flags or {}), flags or {})
     plan = make_plan(config, machine.read())
     checkpoint = store.record(found).get("checkpoint")
-    if not checkpoint:
+    if checkpoint:
+        held = found.held_checkpoint if found.held_checkpoint.exists() else Path(checkpoint)
+        notices = bridge.preflight_evaluation(config, held)
+    else:
         _refuse_empty_shares(config, plan)
-    notices = bridge.preflight_evaluation(config, Path(checkpoint)) if checkpoint else bridge.preflight(config)
+        notices = bridge.preflight(config, processes=plan.world_size, from_checkpoint=checkpoints.exists(found))
     backend(plan.backend).submit(found, plan)
     return Submitted(found, config, plan, notices)
 
@@ -208,10 +211,16 @@ def _one_way(config: Config, flags: Mapping[str, Any]) -> Config:
     return config.model_copy(update={"launch": launch})
 
 
-def _start(kind: str, config: Config, plan: LaunchPlan, runs_dir: Path | None, **facts: str) -> Run:
+def _start(
+    kind: str, config: Config, plan: LaunchPlan, runs_dir: Path | None, checkpoint: Path | None = None, **facts: str
+) -> Run:
     """Makes a run's directory and submits it; where that fails no run is left."""
+    if checkpoint is not None:
+        facts["checkpoint"] = str(checkpoint)
     run = store.create(dump(config), {**provenance.record(kind, config), **facts}, store.runs_dir(runs_dir))
     try:
+        if checkpoint is not None:
+            checkpoints.hold(checkpoint, run)
         backend(plan.backend).submit(run, plan)
     except BaseException:
         if not run.submission_file.exists():

@@ -16,6 +16,7 @@ from torchvision.transforms.v2 import functional as color
 from segctl.config.schema import Augment
 
 CROP_TRIES = 10
+BLUR = 5  # pixels, the side of the blur's kernel
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,8 @@ def augment(
         flip_pairs: Classes that change places when mirrored.
 
     Returns:
-        (h, w, 3) uint8 and (h, w) of the mask's dtype, h and w being the crop's.
+        (h, w, 3) uint8 and (h, w) of the mask's dtype (int64 where that cannot hold `ignore_index`), h and w being the
+        crop's.
     """
     size = crop_size(settings.crop, *mask.shape)
     scale = generator.uniform(*settings.scale)
@@ -162,8 +164,8 @@ def _recolor(pixels: Tensor, generator: np.random.Generator, settings: Augment) 
             planes = adjust(planes, float(generator.uniform(1 - amount, 1 + amount)))
     if settings.hue > 0:
         planes = color.adjust_hue(planes, float(generator.uniform(-settings.hue, settings.hue)))
-    if settings.blur > 0 and generator.random() < settings.blur:
-        planes = color.gaussian_blur(planes, [5, 5], [float(generator.uniform(0.1, 2.0))])
+    if settings.blur > 0 and generator.random() < settings.blur and min(planes.shape[1:]) >= BLUR:
+        planes = color.gaussian_blur(planes, [BLUR, BLUR], [float(generator.uniform(0.1, 2.0))])
     return planes.permute(1, 2, 0)
 
 
@@ -176,6 +178,9 @@ def _place(
     fill: tuple[int, int, int],
 ) -> tuple[Tensor, Tensor]:
     mask = torch.from_numpy(labels.copy())
+    limits = torch.iinfo(mask.dtype)
+    if not limits.min <= ignore_index <= limits.max:
+        mask = mask.long()
     if (window.scaled_height, window.scaled_width) == size:
         return pixels, mask
     rows = slice(window.offset_y, window.offset_y + window.scaled_height)

@@ -13,7 +13,7 @@ from torch import nn
 
 from segctl import registry
 from segctl.config.schema import Config, Plugin
-from segctl.errors import ConfigError, DataError
+from segctl.errors import ConfigError, DataError, PluginError
 from segctl.plugin import DatasetInfo, SegmentationDataset, dataset_info
 from segctl.runs.files import read_json, write_json
 from segctl_jobs.distributed import World
@@ -52,6 +52,11 @@ def create_loss(config: Config, info: DatasetInfo, class_pixels: Callable[[], li
     loss: Callable[..., object] = registry.create_loss(
         config.loss, num_classes=len(info.classes), ignore_index=info.ignore_index, class_pixels=class_pixels
     )
+    if isinstance(loss, nn.Module) and any(parameter.requires_grad for parameter in loss.parameters()):
+        raise PluginError(
+            f"Loss {config.loss.name} has parameters of its own, which would never be trained.",
+            "What is learnt belongs into the model; its outputs reach the loss.",
+        )
     return loss
 
 

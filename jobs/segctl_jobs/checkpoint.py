@@ -165,21 +165,11 @@ def newest(folder: Path) -> dict[str, Any] | None:
     return None
 
 
-def load_weights(path: Path, model: nn.Module, *, ema: bool = True) -> dict[str, Any]:
-    """Loads a checkpoint's weights (with `ema` their moving average, where it has one); returns the checkpoint.
+def fit(model: nn.Module, weights: Mapping[str, Tensor], path: Path) -> None:
+    """Loads weights into `model`.
 
     Raises:
-        CheckpointError: As `read`, or the weights are another model's.
-    """
-    state = read(path)
-    weights = state["ema"] if ema and state["ema"] is not None else state["model"]
-    fit(model, weights, path)
-    return state
-
-
-def fit(model: nn.Module, weights: Mapping[str, Tensor], path: Path) -> None:
-    """Raises:
-    CheckpointError: The names or shapes of `weights` are not the model's.
+        CheckpointError: The names or shapes of `weights` are not the model's.
     """
     try:
         model.load_state_dict(weights)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -206,7 +205,7 @@ def _samples(
 ) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
     """This process's share, in order."""
     if workers is None:
-        workers = default_workers(len(os.sched_getaffinity(0)), world.local_size, world.device)
+        workers = default_workers(world)
     share = range(world.rank, len(dataset), world.size)
     loader: DataLoader[Any] = DataLoader(
         _Samples(dataset, info),

@@ -154,11 +154,15 @@ def collate(samples: list[tuple[Tensor, Tensor, str] | SegctlError]) -> Batch | 
     return Batch(torch.stack(images).permute(0, 3, 1, 2), torch.stack(masks), names)
 
 
-def default_workers(cores: int, local_size: int, device: torch.device) -> int:
-    """Data workers per process: the cores that are left to it; on a CPU, where the model needs them, one."""
-    if cores <= 1:
+def default_workers(world: World) -> int:
+    """Data workers per process: as many as it has cores; on a CPU, where the model needs them, one.
+
+    Its share of the cores is the number of threads that the launcher gave it.
+    """
+    cores = torch.get_num_threads()
+    if cores * world.local_size <= 1:
         return 0
-    return 1 if device.type == "cpu" else max(1, min(MAX_WORKERS, cores // local_size - 1))
+    return 1 if world.device.type == "cpu" else max(1, min(MAX_WORKERS, cores - 1))
 
 
 def start_worker(worker: int) -> None:

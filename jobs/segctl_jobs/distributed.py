@@ -148,8 +148,8 @@ def distribute(model: nn.Module, world: World, *, sync_bn: bool) -> nn.Module:
         convert = nn.SyncBatchNorm if world.device.type == "cuda" else SyncBatchNorm
         model = convert.convert_sync_batchnorm(model)
     wrapper = nn.parallel.DistributedDataParallel
-    # Statistics that are synchronised are equal everywhere already; without sync_bn each process keeps its own, and
-    # rank 0's are saved. torch 2.15 gave the argument a new name.
+    # Statistics that are synchronised are equal everywhere already; without sync_bn rank 0's, which are saved, are sent
+    # to all before each step. torch 2.15 gave the argument a new name.
     renamed = "forward_sync_buffers" in inspect.signature(wrapper).parameters
     buffers = {"forward_sync_buffers" if renamed else "broadcast_buffers": not sync_bn}
     devices = [world.device.index] if world.device.type == "cuda" else None

@@ -44,7 +44,7 @@ def run(run: Run, config: schema.Config, world: World, stop: Callable[[], str | 
     record = read_json(run.run_file) or {}
     path = Path(record["checkpoint"])
     dataset, info = open_split(config, config.eval.split, training=False)
-    state = checkpoint.read(path)
+    state = checkpoint.read(run.held_checkpoint if run.held_checkpoint.exists() else path)
     check_classes(state, info.classes, path)
     model = trained_model(config, state, path, world.device)
     log.info("evaluating %s on %d images, %d process(es), %s", path, len(dataset), world.size, world.device)

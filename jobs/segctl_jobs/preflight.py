@@ -8,19 +8,25 @@ import torch
 from torch import Tensor, nn
 
 from segctl.config.schema import Config
-from segctl.errors import PluginError, SegctlError
+from segctl.errors import ConfigError, PluginError, SegctlError
 from segctl.plugin import DatasetInfo
 from segctl_jobs import checkpoint
 from segctl_jobs.build import amp_dtype, create_loss, create_model, open_split
 from segctl_jobs.data import check_pair
 from segctl_jobs.evaluate import check_classes, trained_model
+from segctl_jobs.optim import create_optimizer
 
 SIDE = 96  # pixels; enough for an output stride of 32 with room, small enough for a laptop
 SHOWN = 5
 
 
-def check(config: Config) -> tuple[str, ...]:
+def check(config: Config, *, processes: int, from_checkpoint: bool) -> tuple[str, ...]:
     """Opens both splits, reads a sample of each, and runs the real model and loss forward and backward once.
+
+    Args:
+        config: The training's.
+        processes: How many will train together.
+        from_checkpoint: The run goes on from a checkpoint, so that its initial weights are not needed any more.
 
     Returns:
         What the user should know although nothing is wrong.
@@ -43,7 +49,7 @@ def check(config: Config) -> tuple[str, ...]:
     if config.launch.on == "local":
         uses_gpu = torch.cuda.is_available() and config.launch.gpus != 0
         amp_dtype(config.train.amp, torch.device("cuda" if uses_gpu else "cpu"))
-    notices += _try_model(config, info)
+    notices += _try_model(config, info, processes, from_checkpoint)
     return tuple(notices)
 
 
@@ -62,9 +68,9 @@ def check_evaluation(config: Config, path: Path) -> tuple[str, ...]:
     return tuple(str(notice) for notice in getattr(dataset, "notices", ()))
 
 
-def _try_model(config: Config, info: DatasetInfo) -> list[str]:
+def _try_model(config: Config, info: DatasetInfo, processes: int, from_checkpoint: bool) -> list[str]:
     torch.manual_seed(config.seed)
-    model = create_model(config.model, len(info.classes), from_checkpoint=False).train()
+    model = create_model(config.model, len(info.classes), from_checkpoint=from_checkpoint).train()
     # Counting the pixels of the whole training split is the job's; any counts do to try the loss.
     loss = create_loss(config, info, lambda: [1] * len(info.classes))
     images = torch.randn(2, 3, SIDE, SIDE)
@@ -74,22 +80,36 @@ def _try_model(config: Config, info: DatasetInfo) -> list[str]:
     _check_logits(config, outputs, images, len(info.classes))
     total = _total(config, loss, outputs, target)
     total.backward()
-    notices = []
-    unused = [
-        name for name, parameter in model.named_parameters() if parameter.requires_grad and parameter.grad is None
-    ]
-    if unused:
-        notices.append(
-            f"{len(unused)} parameters of model {config.model.name} never get a gradient ({', '.join(unused[:SHOWN])}"
-            f"{', ...' if len(unused) > SHOWN else ''}): it cannot be trained on more than one process."
-        )
+    _try_optimizer(config, model)
+    notices = _unused_parameters(config, model, processes)
     options = config.model.options
-    if options.get("pretrained") is False and options.get("weights") is None:
+    if not from_checkpoint and options.get("pretrained") is False and options.get("weights") is None:
         notices.append(
             f"Model {config.model.name} starts from random weights; `--model.pretrained true` starts from ImageNet's "
             "(`--model.weights FILE`: from a file)."
         )
     return notices
+
+
+def _unused_parameters(config: Config, model: nn.Module, processes: int) -> list[str]:
+    named = model.named_parameters()
+    unused = [name for name, parameter in named if parameter.requires_grad and parameter.grad is None]
+    if not unused:
+        return []
+    names = f"{', '.join(unused[:SHOWN])}{', ...' if len(unused) > SHOWN else ''}"
+    what = f"{len(unused)} parameters of model {config.model.name} never get a gradient ({names})"
+    if processes > 1:
+        raise PluginError(
+            f"{what}, so it cannot be trained on {processes} processes.", "Train on one process, or mend the model."
+        )
+    return [f"{what}: it can be trained on one process only."]
+
+
+def _try_optimizer(config: Config, model: nn.Module) -> None:
+    try:
+        create_optimizer(model, config.optimizer, ())
+    except ValueError as error:
+        raise ConfigError(f"optimizer: {error}.") from error
 
 
 def _forward(config: Config, model: nn.Module, images: Tensor) -> object:

@@ -41,7 +41,7 @@ class Timeline:
         return step == self.total or (self.eval_every > 0 and self._crosses(step, self.eval_every))
 
     def checkpoints_at(self, step: int) -> bool:
-        if self.evaluates_at(step):
+        if self.evaluates_at(step) or self.keeps_at(step) is not None:
             return True
         return self.checkpoint_every is not None and step % self.checkpoint_every == 0
 

@@ -11,6 +11,7 @@ import itertools
 import logging
 import math
 import os
+import random
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -259,8 +260,10 @@ def _train(
 def train_step(engine: Engine, batch: Batch, step: int, stop: Stop) -> StepResult:
     """One optimizer step on this process's share of the batch, in `train.accumulate` parts.
 
-    Gradients are those of the mean over the samples of the whole batch, however unequal the shares. No process
-    changes its weights before all have found their loss and gradient finite.
+    The gradient is the mean over all parts of all processes, each weighted by its number of samples. A loss that is
+    itself a mean over something else, as cross entropy is over the pixels that are not ignored, is taken part by part,
+    as everywhere in distributed training. No process changes its weights before all have found their loss and gradient
+    finite.
 
     Raises:
         NonFiniteLossError: On every process alike.
@@ -270,7 +273,8 @@ def train_step(engine: Engine, batch: Batch, step: int, stop: Stop) -> StepResul
     set_learning_rate(engine.optimizer, learning_rate_factor(step, engine.timeline.total, config.schedule))
     engine.optimizer.zero_grad(set_to_none=True)
     count = len(batch.names)
-    parts = min(config.train.accumulate, count)
+    # The same number on every process, for each part has its collectives.
+    parts = min(config.train.accumulate, config.train.batch_size // world.size)
     loss_sum = torch.zeros((), device=world.device)
     bounds = [count * part // parts for part in range(parts + 1)]
     for part, (first, last) in enumerate(itertools.pairwise(bounds)):
@@ -285,7 +289,9 @@ def train_step(engine: Engine, batch: Batch, step: int, stop: Stop) -> StepResul
     gradients = [parameter.grad for parameter in engine.model.parameters() if parameter.grad is not None]
     norm = nn.utils.get_total_norm(gradients)
     own_loss, grad_norm = torch.stack([loss_sum, norm.to(loss_sum)]).tolist()
-    finite = math.isfinite(own_loss) and (engine.scaler.is_enabled() or math.isfinite(grad_norm))
+    # fp16 gradients may overflow: the scaler skips the step and halves its scale, but cannot do so for ever.
+    skipped = engine.scaler.is_enabled() and not math.isfinite(grad_norm) and engine.scaler.get_scale() > 1
+    finite = math.isfinite(own_loss) and (skipped or math.isfinite(grad_norm))
     wanted, wrong, loss_value = world.sum(
         torch.tensor([stop() is not None, not finite, own_loss], dtype=torch.float64)
     ).tolist()
@@ -310,20 +316,26 @@ def _loss(engine: Engine, images: Tensor, masks: Tensor) -> Tensor:
 
 
 def seed_step(seed: int, step: int, rank: int) -> None:
-    """Makes dropout and the like functions of (seed, step, process)."""
-    torch.manual_seed(int(np.random.SeedSequence([seed, step, rank]).generate_state(1, np.uint64)[0] >> 1))
+    """Makes dropout and the like functions of (seed, step, process), whichever generator a plugin draws from."""
+    sequence = np.random.SeedSequence([seed, step, rank])
+    number = int(sequence.generate_state(1, np.uint64)[0] >> 1)
+    torch.manual_seed(number)
+    random.seed(number)
+    np.random.seed(number % 2**32)
 
 
 def _refuse_to_go_on(engine: Engine, batch: Batch, step: int, loss: float, grad_norm: float, finite: bool) -> None:
     own = None if finite else (loss, grad_norm, batch.names)
     reports = [report for report in engine.world.gather(own) if report is not None]
+    # The gradients are averaged already, so that all processes see them spoilt; who has a bad loss has the bad samples.
+    reports = [report for report in reports if not math.isfinite(report[0])] or reports
     loss, grad_norm, _ = reports[0]
     what = f"loss was {loss}" if not math.isfinite(loss) else f"norm of the gradient was {grad_norm}"
     names = [name for report in reports for name in report[2]]
     raise NonFiniteLossError(
         f"The {what} at step {step + 1}, on the samples {listing(names[:16])}{' and more' if len(names) > 16 else ''}.",
-        "Lower optimizer.lr, warm up (schedule.warmup_steps), clip the gradient (train.clip_norm) or set train.amp to "
-        "off; `segctl resume` goes on from the last checkpoint.",
+        "It would happen again at the same step. Train anew from RUN/config.yaml with a lower --lr, a longer warm-up "
+        "(--set schedule.warmup_steps=500), clipping (--set train.clip_norm=1) or --set train.amp=off.",
     )
 
 
@@ -436,7 +448,7 @@ def _conclude(engine: Engine, reporter: Reporter, progress: Progress, finished: 
 def _workers(config: Config, world: World) -> int:
     if config.train.workers is not None:
         return config.train.workers
-    return default_workers(len(os.sched_getaffinity(0)), world.local_size, world.device)
+    return default_workers(world)
 
 
 def _lr(engine: Engine) -> float:

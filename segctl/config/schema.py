@@ -15,6 +15,7 @@ from segctl.plain_data import plain
 __all__ = ["Augment", "Config", "Evaluation", "Input", "Launch", "Optimizer", "Plugin", "Schedule", "Training"]
 
 Positive = Annotated[int, Field(gt=0)]
+Decay = Annotated[float, Field(ge=0, lt=1)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -79,9 +80,9 @@ class Training(Section):
     checkpoint_every: Annotated[
         int | None, Field(gt=0, description="steps between checkpoints, beside the one at each evaluation")
     ] = None
-    keep_every: Annotated[
-        int | None, Field(gt=0, description="keep for good the first checkpoint after every so many epochs")
-    ] = None
+    keep_every: Annotated[int | None, Field(gt=0, description="epochs between checkpoints that are kept for good")] = (
+        None
+    )
 
 
 class Optimizer(Section):
@@ -89,7 +90,7 @@ class Optimizer(Section):
     lr: Annotated[float, Field(gt=0, description="peak learning rate")] = 0.01
     momentum: Annotated[float, Field(ge=0, lt=1, description="SGD only")] = 0.9
     nesterov: Annotated[bool, Field(description="SGD only")] = False
-    betas: Annotated[tuple[float, float], Field(description="AdamW only")] = (0.9, 0.999)
+    betas: Annotated[tuple[Decay, Decay], Field(description="AdamW only")] = (0.9, 0.999)
     weight_decay: Annotated[float, Field(ge=0)] = 1e-4
     decay_norm_and_bias: Annotated[bool, Field(description="apply weight decay to norm layers and biases too")] = False
     head_lr_factor: Annotated[
@@ -176,9 +177,9 @@ class Evaluation(Section):
         int,
         Field(gt=0, description="a larger image is predicted in windows of about this many pixels, to bound memory"),
     ] = 4_194_304
-    save_predictions: Annotated[bool, Field(description="write palette PNGs in the data set's own label values")] = (
-        False
-    )
+    save_predictions: Annotated[
+        bool, Field(description="segctl eval: write palette PNGs in the data set's own label values")
+    ] = False
 
 
 class Launch(Section):

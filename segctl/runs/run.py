@@ -59,6 +59,11 @@ class Run:
         return self.path / "checkpoints"
 
     @property
+    def held_checkpoint(self) -> Path:
+        """An evaluation's own name (hard link) for the checkpoint that it is of; absent across file systems."""
+        return self.path / "checkpoint.pt"
+
+    @property
     def predictions(self) -> Path:
         return self.path / "predictions"
 

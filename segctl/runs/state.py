@@ -111,7 +111,8 @@ def _running(records: Records, sight: Sight, now: float) -> Derived:
     silent = now - heartbeat if heartbeat is not None else None
     since_start = now - started if started is not None and heartbeat is None else None
     cancel_hint = f"'segctl logs {records.id}' shows what it did last; 'segctl cancel {records.id}' ends it."
-    if silent is not None and silent > STALL_SECONDS:
+    starting = records.status.get("phase") == "starting"
+    if silent is not None and silent > (START_SECONDS if starting else STALL_SECONDS):
         what = f"no sign of life for {_duration(silent)} while {records.status.get('phase', 'running')}"
         return Derived("STALLED", what, cancel_hint, f"{sight.rests_on} and the heartbeat in status.json")
     if since_start is not None and since_start > START_SECONDS:

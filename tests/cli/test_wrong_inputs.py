@@ -70,6 +70,11 @@ CASES: dict[str, tuple[list[str], list[str]]] = {
         [*SHAPES, "--batch-size", "2", "--gpus", "0", "--procs", "3"],
         ["train.batch_size", "2 samples", "3 processes"],
     ),
+    "a moment beyond 1": ([*SHAPES, "--set", "optimizer.betas=[2, 0.9]"], ["optimizer.betas", "2"]),
+    "what the optimizer refuses": (
+        [*SHAPES, "--set", "optimizer.nesterov=true", "--set", "optimizer.momentum=0"],
+        ["optimizer", "Nesterov"],
+    ),
     "zero epochs": ([*SHAPES, "--epochs", "0"], ["train.epochs", "above 0"]),
     "epochs and steps": ([*SHAPES, "--epochs", "1", "--steps", "1"], ["train.epochs", "train.steps"]),
     "a choice that is none": ([*SHAPES, "--set", "schedule.name=polly"], ["schedule.name", "'poly'"]),

@@ -102,6 +102,20 @@ def test_colour_changes_pixels_but_not_labels() -> None:
         assert not np.array_equal(pixels.numpy(), image), change
 
 
+@pytest.mark.parametrize("ignore_index", [-1, 300])
+def test_padding_is_ignored_whatever_the_masks_dtype_can_hold(ignore_index: int) -> None:
+    generator = np.random.Generator(np.random.Philox(0))
+    settings = Augment(crop=12, scale=(1, 1))
+    image, mask = np.zeros((8, 8, 3), np.uint8), np.ones((8, 8), np.uint8)
+    _, labels = augment(image, mask, generator, settings, ignore_index=ignore_index, fill=FILL)
+    assert labels.unique().tolist() == sorted([1, ignore_index])
+
+
+def test_a_picture_smaller_than_the_blur_is_left_sharp() -> None:
+    pixels, _ = draw(np.full((2, 9, 3), 7, np.uint8), np.zeros((2, 9), np.uint8), crop=None, blur=1.0)
+    assert (pixels == 7).all()
+
+
 def test_wide_masks_keep_their_dtype() -> None:
     mask = np.full((8, 8), 300, np.int64)
     _, labels = draw(np.zeros((8, 8, 3), np.uint8), mask, crop=12)

@@ -112,8 +112,9 @@ def test_reading_runs_no_code(tmp_path: Path) -> None:
 
 def test_another_models_weights_are_refused_in_one_sentence(tmp_path: Path) -> None:
     write(tmp_path, 1)
+    weights = checkpoint.read(tmp_path / "step-00000001.pt")["model"]
     with pytest.raises(CheckpointError, match=r"are not this model's: Missing key.*running_mean"):
-        checkpoint.load_weights(tmp_path / "step-00000001.pt", torch.nn.BatchNorm2d(8))
+        checkpoint.fit(torch.nn.BatchNorm2d(8), weights, tmp_path / "step-00000001.pt")
 
 
 def test_the_state_is_copied_before_save_returns(tmp_path: Path) -> None:

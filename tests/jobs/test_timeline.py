@@ -37,6 +37,12 @@ def test_periodic_checkpoints_are_named_after_their_epoch() -> None:
     assert [step for step in range(1, 13) if timeline.checkpoints_at(step)] == [2, 3, 4, 6, 8, 9, 10, 12]
 
 
+def test_what_is_kept_for_good_is_saved_whatever_else_is_due() -> None:
+    timeline = Timeline.of(Training(epochs=10, batch_size=10, eval_every=0, checkpoint_every=7, keep_every=1), 100)
+    kept = [step for step in range(1, 101) if timeline.keeps_at(step) and timeline.checkpoints_at(step)]
+    assert kept == list(range(10, 101, 10))
+
+
 def test_poly() -> None:
     schedule = Schedule(name="poly", power=0.9)
     assert learning_rate_factor(0, 10, schedule) == 1
