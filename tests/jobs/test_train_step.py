@@ -16,7 +16,7 @@ from segctl_jobs.data import Batch
 from segctl_jobs.distributed import World, distribute
 from segctl_jobs.optim import MovingAverage, create_optimizer
 from segctl_jobs.timeline import Timeline
-from segctl_jobs.train import Engine, train_step
+from segctl_jobs.engine import Engine, train_step
 
 CLASSES = 3
 
