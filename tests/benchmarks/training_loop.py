@@ -63,8 +63,8 @@ def bare(model: str, steps: int) -> float:
     from segctl_jobs.build import open_split
     from segctl_jobs.data import StepSampler, TrainingSamples, training_batches
     from segctl_jobs.distributed import World
-    from segctl_jobs.inference import normalize
     from segctl_jobs.engine import assemble
+    from segctl_jobs.inference import normalize
 
     config = configuration(model, steps)
     assert isinstance(config, Config)

@@ -14,9 +14,9 @@ from segctl.config.schema import Config, Schedule, Training
 from segctl.errors import NonFiniteLossError
 from segctl_jobs.data import Batch
 from segctl_jobs.distributed import World, distribute
+from segctl_jobs.engine import Engine, train_step
 from segctl_jobs.optim import MovingAverage, create_optimizer
 from segctl_jobs.timeline import Timeline
-from segctl_jobs.engine import Engine, train_step
 
 CLASSES = 3
 
