@@ -11,6 +11,7 @@ from segctl.config.schema import Config
 from segctl.errors import ConfigError, PluginError, SegctlError
 from segctl.plugin import DatasetInfo
 from segctl_jobs import checkpoint
+from segctl_jobs.augment import crop_size
 from segctl_jobs.build import amp_dtype, create_loss, create_model, open_split
 from segctl_jobs.data import check_pair
 from segctl_jobs.evaluate import check_classes, trained_model
@@ -43,9 +44,10 @@ def check(config: Config, *, processes: int, from_checkpoint: bool) -> tuple[str
             f"{', '.join(info.classes)} to train on, {', '.join(held_out_info.classes)} to evaluate on."
         )
     notices += [str(notice) for notice in getattr(dataset, "notices", ())]
-    for samples in (dataset, held_out):
+    for samples in (held_out, dataset):
         image, mask = samples[0]
         check_pair(image, mask, info, samples.name(0))
+    notices += _padding(config, *mask.shape)
     if config.launch.on == "local":
         uses_gpu = torch.cuda.is_available() and config.launch.gpus != 0
         amp_dtype(config.train.amp, torch.device("cuda" if uses_gpu else "cpu"))
@@ -89,6 +91,19 @@ def _try_model(config: Config, info: DatasetInfo, processes: int, from_checkpoin
             "(`--model.weights FILE`: from a file)."
         )
     return notices
+
+
+def _padding(config: Config, height: int, width: int) -> list[str]:
+    """A crop much larger than the images wastes most of the computation on padding."""
+    rows, columns = crop_size(config.augment.crop, height, width)
+    largest = config.augment.scale[1]
+    covered = min(rows, height * largest) * min(columns, width * largest) / (rows * columns)
+    if covered >= 0.5:
+        return []
+    return [
+        f"Crops are {columns}x{rows}, images {width}x{height}: more than half of each crop is padding. "
+        "Set augment.crop (null: the size of the images)."
+    ]
 
 
 def _unused_parameters(config: Config, model: nn.Module, processes: int) -> list[str]:

@@ -31,6 +31,8 @@ SETTINGS = [
     "train.workers=0",
     "train.ema=0.9",
     "train.log_every=1",
+    "augment.crop=null",
+    "augment.scale=[0.8, 1.25]",
     "optimizer.name=adamw",
     "optimizer.lr=0.002",
 ]
@@ -101,6 +103,12 @@ def steps_done(run: Run) -> int:
         return 0
 
 
+def wait_for_step(step: int, processes: Sequence[subprocess.Popen[bytes]], run: Run) -> None:
+    while steps_done(run) < step:
+        assert all(process.poll() is None for process in processes), "it ended before it got that far"
+        time.sleep(0.01)
+
+
 def final_state(run: Run) -> dict[str, object]:
     state = checkpoint.newest(run.checkpoints)
     assert state is not None
@@ -157,8 +165,7 @@ def test_a_damaged_newest_checkpoint_costs_a_few_steps_and_changes_nothing(tmp_p
     undisturbed, disturbed = make_run(tmp_path / "a", "train.steps=20"), make_run(tmp_path / "b", "train.steps=20")
     finish(start(undisturbed), undisturbed)
     processes = start(disturbed)
-    while steps_done(disturbed) < 10:
-        time.sleep(0.01)
+    wait_for_step(10, processes, disturbed)
     processes[0].terminate()
     assert finish(processes, disturbed) == [75]
     newest = checkpoint.step_files(disturbed.checkpoints)[0]
@@ -172,8 +179,7 @@ def test_a_damaged_newest_checkpoint_costs_a_few_steps_and_changes_nothing(tmp_p
 def test_a_stop_saves_the_step_that_was_under_way_on_every_rank(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", "train.checkpoint_every=null", "train.eval_every=0")
     processes = start(run, size=2)
-    while steps_done(run) < 4:
-        time.sleep(0.01)
+    wait_for_step(4, processes, run)
     processes[1].terminate()  # only one rank is told; all must stop together
     assert finish(processes, run) == [75, 75]
     status = json.loads(run.status_file.read_text())
@@ -189,8 +195,7 @@ def test_a_run_comes_back_on_another_number_of_processes(tmp_path: Path) -> None
     pair, moved = make_run(tmp_path / "pair", *settings), make_run(tmp_path / "moved", *settings)
     finish(start(pair, size=2), pair)
     processes = start(moved, size=2)
-    while steps_done(moved) < 8:
-        time.sleep(0.01)
+    wait_for_step(8, processes, moved)
     for process in processes:
         process.terminate()
     finish(processes, moved)
