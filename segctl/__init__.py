@@ -46,6 +46,10 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(f"module 'segctl' has no attribute {name!r}")
 
 
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_COMMANDS])
+
+
 class _Package(ModuleType):
     """Keeps functions in their places, where Python would put the modules of the same name once they are imported."""
 

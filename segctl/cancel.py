@@ -7,13 +7,14 @@ from pathlib import Path
 from segctl.errors import RunError
 from segctl.launch.backends import backend, observe
 from segctl.runs import store
+from segctl.runs.run import Reference
 from segctl.runs.state import FINAL
 from segctl.status import RunStatus, of
 
 __all__ = ["cancel"]
 
 
-def cancel(run: str, *, runs_dir: Path | None = None) -> RunStatus:
+def cancel(run: Reference, *, runs_dir: Path | None = None) -> RunStatus:
     """Asks a run to stop at its next step with a checkpoint, and waits until all its processes are gone.
 
     Ranks that do not stop in time (60 s, $SEGCTL_STOP_GRACE) are killed; asking a second time shortens that.

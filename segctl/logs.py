@@ -11,7 +11,7 @@ from typing import IO
 from segctl.errors import RunError, listing
 from segctl.launch.backends import observe
 from segctl.runs import store
-from segctl.runs.run import Run
+from segctl.runs.run import Reference, Run
 from segctl.runs.state import FINAL
 
 __all__ = ["logs"]
@@ -21,7 +21,7 @@ _STATE_SECONDS = 1.0
 _NAME = re.compile(r"attempt(\d+)-rank(\d+)\.log")
 
 
-def logs(run: str, *, rank: int = 0, follow: bool = False, runs_dir: Path | None = None) -> Iterator[str]:
+def logs(run: Reference, *, rank: int = 0, follow: bool = False, runs_dir: Path | None = None) -> Iterator[str]:
     """The lines that a rank of the newest attempt printed, without their ends.
 
     Args:

@@ -10,6 +10,7 @@ from segctl import bridge, checkpoints
 from segctl.config.load import load
 from segctl.errors import DataError
 from segctl.runs import store
+from segctl.runs.run import Reference
 from segctl.submit import trained_run
 
 __all__ = ["Prediction", "predict"]
@@ -33,7 +34,7 @@ class Prediction:
 
 
 def predict(
-    run: str,
+    run: Reference,
     images: Sequence[str | Path],
     *,
     out: str | Path,

@@ -12,7 +12,7 @@ from typing import Any
 from segctl.launch.backends import observe
 from segctl.runs import store
 from segctl.runs.records import Records
-from segctl.runs.run import Run
+from segctl.runs.run import Reference, Run
 from segctl.runs.state import Derived, State
 
 __all__ = ["RunStatus", "of", "status"]
@@ -80,7 +80,7 @@ class RunStatus:
     path: str
 
 
-def status(references: str | Sequence[str] = (), *, runs_dir: Path | None = None) -> tuple[RunStatus, ...]:
+def status(references: Reference | Sequence[Reference] = (), *, runs_dir: Path | None = None) -> tuple[RunStatus, ...]:
     """The state and the figures of runs.
 
     Args:

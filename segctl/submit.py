@@ -20,7 +20,7 @@ from segctl.launch import machine
 from segctl.launch.backends import backend
 from segctl.launch.plan import LaunchPlan, make_plan
 from segctl.runs import store
-from segctl.runs.run import Run
+from segctl.runs.run import Reference, Run
 from segctl.runs.state import FINAL
 from segctl.status import of
 
@@ -76,7 +76,7 @@ def train(
 
 
 def evaluate(
-    run: str | None = None,
+    run: Reference | None = None,
     *,
     match: Mapping[str, str] | None = None,
     flags: Mapping[str, Any] | None = None,
@@ -110,7 +110,7 @@ def evaluate(
     return Submitted(submitted, config, plan, (f"{path.name} of {trained.id} is evaluated.", *notices, *found))
 
 
-def resume(run: str, *, flags: Mapping[str, Any] | None = None, runs_dir: Path | None = None) -> Submitted:
+def resume(run: Reference, *, flags: Mapping[str, Any] | None = None, runs_dir: Path | None = None) -> Submitted:
     """Submits the next attempt of a run, which goes on from the newest checkpoint that is whole.
 
     Args:
@@ -136,7 +136,7 @@ def resume(run: str, *, flags: Mapping[str, Any] | None = None, runs_dir: Path |
     return Submitted(found, config, plan, notices)
 
 
-def trained_run(reference: str | None, match: Mapping[str, str], runs_dir: Path | None) -> Run:
+def trained_run(reference: Reference | None, match: Mapping[str, str], runs_dir: Path | None) -> Run:
     """The training run that is meant, by reference or as the newest one that fits and has a checkpoint.
 
     Raises:

@@ -7,12 +7,16 @@ fast tests, `pytest --slow` the others too. With CI=true all of them run, and on
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # the tests share few cores; tiny models gain nothing from more threads
 
+
+# A shell starts background jobs with SIGINT ignored, and children inherit that; some tests send it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 IN_CI = bool(os.environ.get("CI"))
 

@@ -16,6 +16,7 @@ from segctl_jobs.build import amp_dtype, create_loss, create_model, open_split
 from segctl_jobs.data import check_pair
 from segctl_jobs.evaluate import check_classes, trained_model
 from segctl_jobs.optim import create_optimizer
+from segctl_jobs.timeline import Timeline
 
 SIDE = 96  # pixels; enough for an output stride of 32 with room, small enough for a laptop
 SHOWN = 5
@@ -51,6 +52,12 @@ def check(config: Config, *, processes: int, from_checkpoint: bool) -> tuple[str
     if config.launch.on == "local":
         uses_gpu = torch.cuda.is_available() and config.launch.gpus != 0
         amp_dtype(config.train.amp, torch.device("cuda" if uses_gpu else "cpu"))
+    total = Timeline.of(config.train, len(dataset)).total
+    if config.schedule.warmup_steps >= total:
+        notices.append(
+            f"The warm-up of {config.schedule.warmup_steps} steps outlast the training's {total}: its learning rate is "
+            "never reached. Set schedule.warmup_steps."
+        )
     notices += _try_model(config, info, processes, from_checkpoint)
     return tuple(notices)
 
@@ -102,7 +109,7 @@ def _padding(config: Config, height: int, width: int) -> list[str]:
         return []
     return [
         f"Crops are {columns}x{rows}, images {width}x{height}: more than half of each crop is padding. "
-        "Set augment.crop (null: the size of the images)."
+        "`--set augment.crop=null` takes the images as they are."
     ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import socket
@@ -13,6 +14,8 @@ from segctl.runs.files import append_json_line, write_json
 from segctl.runs.run import Run
 from segctl_jobs.curves import Curves
 from segctl_jobs.distributed import World
+
+log = logging.getLogger(__name__)
 
 STATUS_INTERVAL = 1.0  # seconds between two writes of status.json, which may lie on a network file system
 
@@ -50,7 +53,14 @@ class Reporter:
         if self._active:
             record = {"event": event, "time": time.time(), **json_safe(fields)}
             append_json_line(self._run.metrics_file, record)
+            log.info("%s: %s", event, _in_words(fields))
             self._curves.draw(record)
+
+
+def _in_words(fields: Mapping[str, Any]) -> str:
+    """The scalars of a record, for the log; tables stay in metrics.jsonl."""
+    shown = ((name, f"{value:.4g}" if isinstance(value, float) else value) for name, value in fields.items())
+    return ", ".join(f"{name} {value}" for name, value in shown if isinstance(value, (str, int)))
 
 
 def json_safe(value: Any) -> Any:

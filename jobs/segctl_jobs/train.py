@@ -90,6 +90,7 @@ def _train(
     )
     samples = TrainingSamples(dataset, info, config.seed, config.augment, config.input)
     meter = Meter(config.train.batch_size)
+    began, done_before = time.monotonic(), progress.step
     for batch in training_batches(samples, sampler, world, _workers(config, world)):
         result = train_step(engine, batch, progress.step, stop)
         progress.step += 1
@@ -97,15 +98,16 @@ def _train(
         meter.add(result)
         if step % config.train.log_every == 0 or step == timeline.total or step == 1:
             reporter.record("train", step=step, epoch=timeline.epoch(step), lr=_lr(engine), **meter.read())
-        rate = meter.samples_per_second
+        # Of the whole attempt so far, with its evaluations and checkpoints.
+        seconds_a_step = (time.monotonic() - began) / (step - done_before)
         reporter.status(
             phase="training",
             step=step,
             epoch=timeline.epoch(step),
             loss=result.loss,
             lr=_lr(engine),
-            samples_per_second=rate,
-            eta_seconds=(timeline.total - step) * config.train.batch_size / rate if rate else None,
+            samples_per_second=meter.samples_per_second,
+            eta_seconds=(timeline.total - step) * seconds_a_step,
         )
         stopping = result.stop
         if not stopping and timeline.evaluates_at(step):

@@ -199,7 +199,7 @@ def _confirmed() -> bool:
         return True
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        typer.echo("\nStop the run? [y/N] ", err=True, nl=False)
+        typer.echo("\nStop the run? [y/N] (Enter: go on watching; Ctrl-C: stop) ", err=True, nl=False)
         answer = sys.stdin.readline()
     except KeyboardInterrupt:
         typer.echo("", err=True)

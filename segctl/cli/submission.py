@@ -69,6 +69,8 @@ def _follow(run: Run, *, as_json: bool) -> None:
         output.document({**asdict(status), "measures": measures})
     elif measures is not None:
         _show_measures(measures)
+    if run.predictions.is_dir():
+        output.note(f"The predicted masks are in {run.predictions}.")
     if followed.interrupted:
         raise typer.Exit(_interrupted(run, status))
     if status.state != "COMPLETED":

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
+
+Reference: TypeAlias = "str | os.PathLike[str]"  # a run's id, a unique start of it, its name, its path, or a Run
 
 
 @dataclass(frozen=True)
 class Run:
     path: Path
+
+    def __fspath__(self) -> str:
+        """Where a run is asked for, a `Run` may be given."""
+        return str(self.path)
 
     @property
     def id(self) -> str:

@@ -15,6 +15,8 @@ import yaml
 from PIL import Image
 from programs import SEGCTL, TINY, Said, status_of
 
+import segctl
+import segctl.runs.run
 from segctl_datasets.shapes import Shapes
 
 pytestmark = pytest.mark.slow
@@ -192,3 +194,11 @@ def test_wrong_requests_for_predictions(
     assert (said.code, said.out, len(said.err.splitlines())) == (1, "", 1), said
     assert word in said.err
     assert not list(tmp_path.glob("out/*"))
+
+
+def test_a_run_may_be_given_as_an_object(trained: tuple[Path, Said]) -> None:
+    (run,) = (segctl.runs.run.Run(path) for path in trained[0].glob("*-first-*"))
+    (found,) = segctl.status([run])
+    assert (found.id, found.state) == (run.id, "COMPLETED")
+    assert any("eval: step 6" in line for line in segctl.logs(run))
+    assert {"train", "evaluate", "status"} <= set(dir(segctl))

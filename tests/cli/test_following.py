@@ -41,12 +41,12 @@ def test_ctrl_c_asks_once_and_stops_with_a_checkpoint(program: Callable[..., Sai
     try:
         terminal.wait_for(r"loss \d")
         terminal.type(CTRL_C)
-        terminal.wait_for(r"Stop the run\? \[y/N\] ")
+        terminal.wait_for(r"Stop the run\? \[y/N\] .*stop\) ")
         terminal.type("n\n")
         terminal.wait_for(r"step \d+/\d+")
         assert status_of(program, "asked")["state"] == "RUNNING"
         terminal.type(CTRL_C)
-        terminal.wait_for(r"Stop the run\? \[y/N\] ")
+        terminal.wait_for(r"Stop the run\? \[y/N\] .*stop\) ")
         terminal.type("y\n")
         code, screen = terminal.end()
     finally:
@@ -64,7 +64,7 @@ def test_second_ctrl_c_means_yes(program: Callable[..., Said]) -> None:
     try:
         terminal.wait_for(r"loss \d")
         terminal.type(CTRL_C)
-        terminal.wait_for(r"Stop the run\? \[y/N\] ")
+        terminal.wait_for(r"Stop the run\? \[y/N\] .*stop\) ")
         terminal.type(CTRL_C)
         code, screen = terminal.end()
     finally:
@@ -141,4 +141,4 @@ def test_an_error_of_the_users_in_the_job_is_one_sentence(program: Callable[...,
     assert said.code == 1
     assert "Traceback" not in said.err
     assert said.err.splitlines()[-1].startswith("error: The ")
-    assert "optimizer.lr" in said.err.splitlines()[-1]
+    assert "--lr" in said.err.splitlines()[-1]

@@ -18,8 +18,8 @@ REFUSED_SETS = [
     ("train.ema=1", "train.ema: 1 is not a number above 0 and below 1 or null."),
     ("train.amp=of", "train.amp: 'of' is not one of auto, bf16, fp16, off. Did you mean 'off'?"),
     ("train.sync_bn=maybe", "train.sync_bn: 'maybe' is not true or false."),
-    ("optimizer.betas=[0.9]", "optimizer.betas: [0.9] is not a list of 2 numbers."),
-    ("optimizer.betas=0.9", "optimizer.betas: 0.9 is not a list of 2 numbers."),
+    ("optimizer.betas=[0.9]", "optimizer.betas: [0.9] is not a list of 2 numbers of at least 0 and below 1."),
+    ("optimizer.betas=0.9", "optimizer.betas: 0.9 is not a list of 2 numbers of at least 0 and below 1."),
     ("augment.flip=1.5", "augment.flip: 1.5 is not a number from 0 to 1."),
     ("augment.scale=[2, 1]", "augment.scale: [2, 1] is not a list of two numbers above 0, the smaller first."),
     (
