@@ -34,6 +34,7 @@ def configuration(model: str, steps: int) -> object:
         "train.log_every=5",
         "train.workers=1",
         "dataset.eval_samples=1",
+        "augment.crop=null",
     ]
     return resolve(None, {"model.name": model, "dataset.name": "shapes"}, settings)
 
