@@ -276,15 +276,13 @@ def test_ctrl_c_and_the_end_of_the_terminal_do_not_reach_a_job(jobs: Jobs) -> No
 
 
 def test_a_process_that_got_the_number_later_is_not_the_job(jobs: Jobs) -> None:
-    with subprocess.Popen(["sleep", "60"]) as stranger:
-        run = jobs.start(UNTIL_STOPPED)
-        jobs.file(run, "up0")
-        os.kill(jobs.supervisor(run).pid, signal.SIGKILL)
+    run = jobs.start(UNTIL_STOPPED)
+    jobs.file(run, "up0")
+    first = jobs.supervisor(run).pid
+    os.kill(first, signal.SIGKILL)
+    with subprocess.Popen(["sleep", "600"]) as stranger:
         for path in (run.submission_file, run.supervisor_file):
-            content = json.loads(
-                path.read_text().replace(f'"pid": {jobs.supervisor(run).pid}', f'"pid": {stranger.pid}')
-            )
-            write_json(path, content)
+            write_json(path, json.loads(path.read_text().replace(f'"pid": {first}', f'"pid": {stranger.pid}')))
         assert jobs.supervisor(run).pid == stranger.pid
 
         assert jobs.wait(run, "LOST").why.startswith(f"its supervisor (process {stranger.pid}) is gone")
