@@ -11,7 +11,7 @@ from typing import Literal
 from torch import nn
 
 from .backbones import resnet
-from .backbones.weights import imagenet_url, initialise
+from .backbones.weights import initialise
 from .layers.aspp import ASPP
 from .layers.heads import FCNHead
 from .layers.segmenter import Segmenter
@@ -65,5 +65,4 @@ def deeplabv3(
         DeepLabHead(features.channels[-1], num_classes, output_stride=output_stride),
         FCNHead(features.channels[-2], num_classes) if aux else None,
     )
-    url = imagenet_url(backbone) if pretrained else None
-    return initialise(model, weights=weights, url=url, from_imagenet=resnet.from_imagenet)
+    return initialise(model, weights=weights, pretrained=pretrained)

@@ -14,7 +14,7 @@ from typing import Literal
 from torch import nn
 
 from .backbones import resnet
-from .backbones.weights import imagenet_url, initialise
+from .backbones.weights import initialise
 from .layers.heads import FCNHead
 from .layers.segmenter import Segmenter
 
@@ -49,5 +49,4 @@ def fcn(
         FCNHead(features.channels[-1], num_classes),
         FCNHead(features.channels[-2], num_classes) if aux else None,
     )
-    url = imagenet_url(backbone) if pretrained else None
-    return initialise(model, weights=weights, url=url, from_imagenet=resnet.from_imagenet)
+    return initialise(model, weights=weights, pretrained=pretrained)

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from segctl import plugin
 
 from .backbones import vgg
-from .backbones.weights import StateDict, imagenet_url, initialise, under_backbone
+from .backbones.weights import StateDict, initialise, under_backbone
 
 __all__ = ["FCN", "fcn8s", "fcn16s", "fcn32s"]
 
@@ -79,9 +79,9 @@ def _zero(conv: nn.Conv2d) -> nn.Conv2d:
     return conv
 
 
-def _from_imagenet(state: StateDict) -> StateDict:
+def _from_imagenet(model: nn.Module, state: StateDict) -> StateDict:
     """VGG16's first two fully connected layers become fc6, a 7x7 convolution, and fc7, a 1x1 one (section 3.1)."""
-    converted = dict(under_backbone(state, without=("classifier.",)))
+    converted = dict(under_backbone(model, state))
     for source, target, size in (("classifier.0", "fc6", 7), ("classifier.3", "fc7", 1)):
         weight, bias = state.get(f"{source}.weight"), state.get(f"{source}.bias")
         if weight is not None and bias is not None:
@@ -94,10 +94,9 @@ def _fcn(
     num_classes: int, backbone: vgg.VGGName, stride: Literal[32, 16, 8], pretrained: bool, weights: str | None
 ) -> nn.Module:
     model = FCN(num_classes, backbone, stride)
-    url = imagenet_url(backbone) if pretrained else None
     # The authors train 16s from a trained 32s, and 8s from 16s: such a file has no scores yet for the new skips.
     skips = ("score_pool4", "score_pool3")
-    return initialise(model, weights=weights, url=url, from_imagenet=_from_imagenet, optional=skips)
+    return initialise(model, weights=weights, pretrained=pretrained, from_imagenet=_from_imagenet, optional=skips)
 
 
 # fc6 and fc7 come from ImageNet as well: they are trained like the backbone, not like the new layers.

@@ -15,7 +15,6 @@ import torch
 from torchvision.models import resnet18
 
 from segctl.errors import WeightsError
-from segctl_models.backbones.resnet import from_imagenet
 from segctl_models.backbones.weights import imagenet_url, initialise
 from segctl_models.enet import enet
 from segctl_models.fcn import fcn
@@ -42,6 +41,12 @@ def classifier(tmp_path: Path) -> Path:
 
 def small_fcn(num_classes: int = 3, **options: object) -> torch.nn.Module:
     return fcn(num_classes, backbone="resnet18", **options)  # type: ignore[arg-type]
+
+
+def pretrained_from(address: str) -> torch.nn.Module:
+    model = small_fcn()
+    model.backbone.imagenet = address
+    return initialise(model, weights=None, pretrained=True)
 
 
 def test_a_classifier_s_file_fills_the_backbone(classifier: Path) -> None:
@@ -189,9 +194,9 @@ def test_a_download_is_checked_and_kept(server: tuple[str, Path], hub: Path, cla
     digest = hashlib.sha256(classifier.read_bytes()).hexdigest()[:8]
     served = folder / f"resnet18-{digest}.pth"
     served.write_bytes(classifier.read_bytes())
-    first = initialise(small_fcn(), weights=None, url=f"{address}/{served.name}", from_imagenet=from_imagenet)
+    first = pretrained_from(f"{address}/{served.name}")
     served.unlink()
-    again = initialise(small_fcn(), weights=None, url=f"{address}/{served.name}", from_imagenet=from_imagenet)
+    again = pretrained_from(f"{address}/{served.name}")
     assert torch.equal(first.backbone.conv1.weight, again.backbone.conv1.weight)
     assert [path.name for path in hub.iterdir()] == [served.name]
 
@@ -202,9 +207,9 @@ def test_a_download_with_other_content_is_refused_and_not_kept(
     address, folder = server
     (folder / "resnet18-00000000.pth").write_bytes(classifier.read_bytes())
     with pytest.raises(WeightsError, match="invalid hash value"):
-        initialise(small_fcn(), weights=None, url=f"{address}/resnet18-00000000.pth")
+        pretrained_from(f"{address}/resnet18-00000000.pth")
     with pytest.raises(WeightsError, match="404"):
-        initialise(small_fcn(), weights=None, url=f"{address}/absent-00000000.pth")
+        pretrained_from(f"{address}/absent-00000000.pth")
     assert list(hub.iterdir()) == []
 
 

@@ -14,9 +14,9 @@ from typing import Literal
 from torch import Tensor, nn
 from torchvision.models import resnet as torchvision_resnet
 
-from .weights import StateDict, under_backbone
+from .weights import StateDict, imagenet_url
 
-__all__ = ["ResNet", "ResNetName", "from_imagenet"]
+__all__ = ["ResNet", "ResNetName"]
 
 ResNetName = Literal["resnet18", "resnet34", "resnet50", "resnet101", "resnet152"]
 
@@ -41,6 +41,8 @@ class ResNet(torchvision_resnet.ResNet):
 
     Attributes:
         channels: Channels of the four feature maps.
+        strides: Size of the image over theirs.
+        imagenet: Address of the ImageNet weights of torchvision's classifier.
 
     `forward` maps images ``(N, 3, H, W)`` to the feature maps of ``layer1`` to ``layer4``, ``(N, channels[i], h, w)``.
     """
@@ -55,6 +57,8 @@ class ResNet(torchvision_resnet.ResNet):
         block, depths = _STAGES[name]
         super().__init__(block, depths)
         del self.avgpool, self.fc  # parameters that nothing uses would break distributed training
+        self.imagenet = imagenet_url(name)
+        self.strides = (4, 8, min(16, output_stride), output_stride)
         self.channels = tuple(width * block.expansion for width in (64, 128, 256, 512))
         if output_stride == 8:
             _dilate(self.layer3, _contracted(2, depths[2]))
@@ -70,10 +74,8 @@ class ResNet(torchvision_resnet.ResNet):
         stage3 = self.layer3(stage2)
         return stage1, stage2, stage3, self.layer4(stage3)
 
-
-def from_imagenet(state: StateDict) -> StateDict:
-    """Names of a torchvision classifier's state dict to those of a model that holds a `ResNet` as ``backbone``."""
-    return under_backbone(state, without=("fc.",))
+    def from_imagenet(self, state: StateDict) -> StateDict:
+        return {key: value for key, value in state.items() if not key.startswith("fc.")}
 
 
 def _contracted(dilation: int, blocks: int) -> list[int]:

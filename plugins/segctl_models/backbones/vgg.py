@@ -8,6 +8,8 @@ from typing import Literal
 
 from torch import Tensor, nn
 
+from .weights import StateDict, imagenet_url
+
 __all__ = ["VGG", "VGGName"]
 
 VGGName = Literal["vgg16", "vgg16_bn"]
@@ -23,15 +25,19 @@ class VGG(nn.Module):
 
     Attributes:
         channels: Channels of the five feature maps.
+        strides: Size of the image over theirs.
+        imagenet: Address of the ImageNet weights of torchvision's classifier.
 
     `forward` maps images ``(N, 3, H, W)`` to the feature maps after each pooling: stride 2, 4, 8, 16 and 32, rounded
     up.
     """
 
     channels = tuple(width for width, _ in _STAGES)
+    strides = (2, 4, 8, 16, 32)
 
     def __init__(self, name: VGGName) -> None:
         super().__init__()
+        self.imagenet = imagenet_url(name)
         layers: list[nn.Module] = []
         channels = 3
         for width, convolutions in _STAGES:
@@ -51,6 +57,9 @@ class VGG(nn.Module):
             if isinstance(layer, nn.MaxPool2d):
                 pooled.append(x)
         return tuple(pooled)
+
+    def from_imagenet(self, state: StateDict) -> StateDict:
+        return {key: value for key, value in state.items() if not key.startswith("classifier.")}
 
 
 def _he_normal(conv: nn.Conv2d) -> nn.Conv2d:

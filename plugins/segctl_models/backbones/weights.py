@@ -39,17 +39,17 @@ def imagenet_url(name: str) -> str:
     return url
 
 
-def under_backbone(state: StateDict, *, without: tuple[str, ...] = ()) -> StateDict:
-    """Puts ``backbone.`` before the names in `state`, leaving out those that start with one of `without`."""
-    return {f"backbone.{key}": value for key, value in state.items() if not key.startswith(without)}
+def under_backbone(model: nn.Module, state: StateDict) -> StateDict:
+    """An ImageNet classifier's state dict under the names of `model`, whose backbone it comes from."""
+    return {f"backbone.{key}": value for key, value in model.backbone.from_imagenet(state).items()}  # type: ignore[operator, union-attr]
 
 
 def initialise(
     model: nn.Module,
     *,
     weights: str | None,
-    url: str | None = None,
-    from_imagenet: Callable[[StateDict], StateDict] = under_backbone,
+    pretrained: bool = False,
+    from_imagenet: Callable[[nn.Module, StateDict], StateDict] = under_backbone,
     optional: Collection[str] = (),
 ) -> nn.Module:
     """Gives `model` its initial weights, in place, and returns it.
@@ -57,8 +57,9 @@ def initialise(
     Args:
         model: The model; its backbone, where it has one, is the attribute ``backbone``.
         weights: A file with a state dict of the whole model, of its backbone alone, or of the ImageNet classifier that
-            the backbone comes from; or with one as its entry ``ema``, ``model`` or ``state_dict``. Goes before `url`.
-        url: Address of that classifier's weights, whose file name carries the start of its SHA-256.
+            the backbone comes from; or with one as its entry ``ema``, ``model`` or ``state_dict``. Goes before
+            `pretrained`.
+        pretrained: Whether to download that classifier's weights, from the address ``model.backbone.imagenet``.
         from_imagenet: Translates the names of the classifier's state dict to those of `model`.
         optional: Attributes of `model` that also a state dict of the whole model may lack.
 
@@ -68,8 +69,8 @@ def initialise(
     if weights is not None:
         path = Path(weights).expanduser()
         hint = "Give a state dict of this very model, or of its backbone alone with torchvision's names."
-    elif url is not None:
-        path = _download(url)
+    elif pretrained:
+        path = _download(_address(model))
         hint = "Delete that file to have it downloaded again."
     else:
         return model
@@ -81,13 +82,31 @@ def initialise(
     return model
 
 
+def _address(model: nn.Module) -> str:
+    """Where the ImageNet weights of the backbone of `model` are.
+
+    Raises:
+        WeightsError: torchvision has no such weights.
+    """
+    address = getattr(model.backbone, "imagenet", None)
+    if address is None:
+        raise WeightsError(
+            f"There are no ImageNet weights to download for the backbone {type(model.backbone).__name__} as it is set.",
+            "Give a file with them (`--model.weights FILE`), or train from scratch with `pretrained: false`.",
+        )
+    return str(address)
+
+
 def _translate(
-    state: StateDict, model: nn.Module, from_imagenet: Callable[[StateDict], StateDict], optional: Collection[str]
+    state: StateDict,
+    model: nn.Module,
+    from_imagenet: Callable[[nn.Module, StateDict], StateDict],
+    optional: Collection[str],
 ) -> tuple[StateDict, set[str]]:
     """The state dict under the names of `model`, and the parts of `model` of which nothing may be missing in it."""
     parts = {name for name, _ in model.named_children()}
     if "backbone" in parts and "backbone" not in _parts(state):
-        state = from_imagenet(state)
+        state = from_imagenet(model, state)
         return state, {"backbone", *_parts(state)}
     if _parts(state) == {"backbone"}:
         return state, {"backbone"}
