@@ -59,7 +59,7 @@ class CamVid(PairDataset):
         check_split("camvid", split, self.splits)
         list_path = Path(root) / f"{split}.txt"
         pairs = [_pair(line, f"{list_path}:{number}") for number, line in read_list(list_path)]
-        refuse_missing(Path(root), pairs, list_path)
+        refuse_missing(Path(root), pairs, f"listed in {list_path}")
         super().__init__(root, split, pairs)
 
 

@@ -14,7 +14,7 @@ from segctl.errors import DataError, did_you_mean, listing
 from .labels import ValueTable
 from .reading import read_image, read_mask
 
-__all__ = ["Pair", "PairDataset", "check_split", "read_list", "refuse_missing", "size_mismatch"]
+__all__ = ["Pair", "PairDataset", "check_split", "pairs_by_stem", "read_list", "refuse_missing", "size_mismatch"]
 
 
 class Pair(NamedTuple):
@@ -106,10 +106,28 @@ def read_list(path: Path) -> list[tuple[int, str]]:
     return entries
 
 
-def refuse_missing(root: Path, pairs: Sequence[Pair], listed_in: Path) -> None:
+def pairs_by_stem(root: Path, images: str, image_suffix: str, masks: str, mask_suffix: str) -> list[Pair]:
+    """Each image of the folder `images` with the mask of the same name in the folder `masks`, sorted by name.
+
+    Raises:
+        DataError: There is no image, or one without its mask.
+    """
+    folder = root / images
+    stems = sorted(name.removesuffix(image_suffix) for name in _names_in(folder) if name.endswith(image_suffix))
+    if not stems:
+        raise DataError(
+            f"There is no *{image_suffix} in {folder}.", "The data set is incomplete, or has no such split."
+        )
+    pairs = [Pair(stem, f"{images}/{stem}{image_suffix}", f"{masks}/{stem}{mask_suffix}") for stem in stems]
+    refuse_missing(root, pairs, f"the mask of an image in {folder}")
+    return pairs
+
+
+def refuse_missing(root: Path, pairs: Sequence[Pair], why: str) -> None:
     """Refuses pairs of which a file is not there: an incomplete data set is found before training, not during it.
 
-    Each folder is listed once instead of asking for each file: on network file systems that is much faster.
+    Each folder is listed once instead of asking for each file: on network file systems that is much faster. `why` says
+    what makes one expect the files, such as "listed in train.txt".
     """
     folders: dict[str, set[str]] = {}
     missing = []
@@ -122,7 +140,7 @@ def refuse_missing(root: Path, pairs: Sequence[Pair], listed_in: Path) -> None:
     if missing:
         more = f", nor do {len(missing) - 1} more files" if len(missing) > 1 else ""
         raise DataError(
-            f"{root / missing[0]}, listed in {listed_in}, does not exist{more}.",
+            f"{root / missing[0]}, {why}, does not exist{more}.",
             "The data set is incomplete; unpack it again.",
         )
 

@@ -61,5 +61,5 @@ class PascalVOC(PairDataset):
             Pair(name, f"{_FOLDER}/JPEGImages/{name}.jpg", f"{_FOLDER}/SegmentationClass/{name}.png")
             for _, name in read_list(list_path)
         ]
-        refuse_missing(Path(root), pairs, list_path)
+        refuse_missing(Path(root), pairs, f"listed in {list_path}")
         super().__init__(root, split, pairs)

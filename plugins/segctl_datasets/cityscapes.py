@@ -1,0 +1,95 @@
+"""Cityscapes: streets of 50 cities, seen from a car."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from segctl.errors import DataError
+
+from .labels import ValueTable
+from .pairs import Pair, PairDataset, check_split, refuse_missing
+
+__all__ = ["Cityscapes"]
+
+_IMAGE, _MASK = "_leftImg8bit.png", "_gtFine_labelIds.png"
+_LABEL_IDS = range(-1, 34)  # all that the benchmark's labels.py declares; -1, the licence plate, is stored as 255
+
+
+class Cityscapes(PairDataset):
+    """Cityscapes, fine annotations: 2975 training and 500 validation frames of 2048 x 1024 pixels, 19 classes.
+
+    Layout: the official ``leftImg8bit/<split>/<city>`` and ``gtFine/<split>/<city>``. Masks are read from the
+    ``labelIds`` files, whose ids become the benchmark's 19 train ids; all other ids are ignored. Predictions are
+    written as label ids, as the benchmark's server wants them. The labels of the test split are not public.
+    """
+
+    classes = (
+        "road",
+        "sidewalk",
+        "building",
+        "wall",
+        "fence",
+        "pole",
+        "traffic light",
+        "traffic sign",
+        "vegetation",
+        "terrain",
+        "sky",
+        "person",
+        "rider",
+        "car",
+        "truck",
+        "bus",
+        "train",
+        "motorcycle",
+        "bicycle",
+    )
+    palette = (
+        (128, 64, 128),
+        (244, 35, 232),
+        (70, 70, 70),
+        (102, 102, 156),
+        (190, 153, 153),
+        (153, 153, 153),
+        (250, 170, 30),
+        (220, 220, 0),
+        (107, 142, 35),
+        (152, 251, 152),
+        (70, 130, 180),
+        (220, 20, 60),
+        (255, 0, 0),
+        (0, 0, 142),
+        (0, 0, 70),
+        (0, 60, 100),
+        (0, 80, 100),
+        (0, 0, 230),
+        (119, 11, 32),
+    )
+    ignore_index = 255
+    splits: Mapping[str, int | None] = {"train": 2975, "val": 500}
+    train_split = "train"
+    eval_split = "val"
+    layout = ("leftImg8bit", "gtFine")
+    labels = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
+    licence = "Free for non-commercial purposes after registration; see the homepage."
+    citation = "Cordts et al.: The Cityscapes Dataset for Semantic Urban Scene Understanding. CVPR 2016."
+    homepage = "https://www.cityscapes-dataset.com"
+
+    def __init__(self, root: Path, split: str) -> None:
+        check_split("cityscapes", split, self.splits)
+        images = Path(root) / "leftImg8bit" / split
+        found = sorted(images.glob(f"*/*{_IMAGE}"))
+        if not found:
+            raise DataError(
+                f"There is no image *{_IMAGE} in the folders of cities in {images}.",
+                "Unpack leftImg8bit_trainvaltest.zip there.",
+            )
+        frames = [(path.parent.name, path.name.removesuffix(_IMAGE)) for path in found]
+        pairs = [
+            Pair(frame, f"leftImg8bit/{split}/{city}/{frame}{_IMAGE}", f"gtFine/{split}/{city}/{frame}{_MASK}")
+            for city, frame in frames
+        ]
+        refuse_missing(Path(root), pairs, f"the mask of an image in {images}")
+        classes = {label: index for index, label in enumerate(self.labels)}
+        super().__init__(root, split, pairs, ValueTable(classes, ignored=[id % 256 for id in _LABEL_IDS]))
