@@ -8,13 +8,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
 from segctl.config import schema
 from segctl.errors import CheckpointError, listing
-from segctl.plugin import DatasetInfo, SegmentationDataset
 from segctl.runs.files import read_json, write_json
 from segctl.runs.run import Run
 from segctl_jobs import checkpoint
@@ -24,7 +22,7 @@ from segctl_jobs.distributed import World
 from segctl_jobs.metrics import summarize
 from segctl_jobs.reporter import Reporter, attempt
 
-__all__ = ["check_classes", "evaluate", "prediction_dtype", "run", "trained_model"]
+__all__ = ["check_classes", "prediction_dtype", "run", "trained_model"]
 
 log = logging.getLogger(__name__)
 
@@ -125,34 +123,3 @@ def check_classes(state: Mapping[str, Any], classes: Sequence[str], path: Path) 
             f"{path} was trained on other classes ({listing(trained)}) than the data set has ({listing(classes)}).",
             "Evaluate on the data it was trained for, or train again.",
         )
-
-
-def evaluate(
-    model: nn.Module,
-    dataset: SegmentationDataset,
-    info: DatasetInfo,
-    settings: schema.Evaluation,
-    input: schema.Input,
-    world: World,
-    *,
-    amp: torch.dtype | None,
-    stop: Callable[[], bool] = lambda: False,
-    progress: Callable[[int, int], None] | None = None,
-    predictions: Path | None = None,
-    workers: int | None = None,
-) -> np.ndarray | None:
-    """`count`, of which only the confusion matrix is wanted; None when it was stopped."""
-    counted = count(
-        model,
-        dataset,
-        info,
-        settings,
-        input,
-        world,
-        amp=amp,
-        stop=stop,
-        progress=progress,
-        predictions=predictions,
-        workers=workers,
-    )
-    return None if counted is None else counted.confusion

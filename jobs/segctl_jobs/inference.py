@@ -70,7 +70,6 @@ def predict_mask(
     device: torch.device,
     amp: torch.dtype | None = None,
     flip_pairs: Sequence[tuple[int, int]] = (),
-    channels_last: bool = True,
 ) -> np.ndarray:
     """Predicts the class of every pixel at the image's own resolution.
 
@@ -93,9 +92,7 @@ def predict_mask(
         PluginError: The model's output is not of the promised shape.
         SegctlError: The GPU's memory is too small.
     """
-    predictor = _Predictor(
-        model, num_classes, settings, input, device, amp, _mirrored(num_classes, flip_pairs), channels_last
-    )
+    predictor = _Predictor(model, num_classes, settings, input, device, amp, _mirrored(num_classes, flip_pairs))
     height, width = image.shape[:2]
     mask = np.empty((height, width), _mask_type(num_classes))
     try:
@@ -253,7 +250,6 @@ class _Predictor:
     device: torch.device
     amp: torch.dtype | None
     mirrored: list[int] | None
-    channels_last: bool
 
     def tile(self, image: np.ndarray) -> np.ndarray:
         height, width = image.shape[:2]
@@ -312,7 +308,7 @@ class _Predictor:
         # np.require copies what is read-only, such as a memory-mapped or decoded picture, which torch would warn about.
         tensor = torch.from_numpy(np.require(image, np.uint8, ["C", "W"])).to(self.device, non_blocking=True)
         tensor = tensor.permute(2, 0, 1).unsqueeze(0)  # its memory is already channels last
-        return normalize(tensor if self.channels_last else tensor.contiguous(), self.input)
+        return normalize(tensor, self.input)
 
     def most_probable(self, scores: torch.Tensor) -> np.ndarray:
         """``(C, h, w)`` scores to ``(h, w)`` classes; the first of several equal ones."""

@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from segctl.config.schema import Config
 from segctl.plugin import DatasetInfo, SegmentationDataset
 from segctl.runs.run import Run
 from segctl_jobs import checkpoint
 from segctl_jobs.build import open_split
-from segctl_jobs.data import StepSampler, TrainingSamples, default_workers, training_batches
+from segctl_jobs.counting import count
+from segctl_jobs.data import Batch, StepSampler, TrainingSamples, default_workers, training_batches
 from segctl_jobs.distributed import World
 from segctl_jobs.engine import Engine, Progress, StepResult, Stop, assemble, restore, snapshot, train_step
-from segctl_jobs.evaluate import evaluate
 from segctl_jobs.metrics import summarize
 from segctl_jobs.reporter import Reporter, attempt
 
@@ -48,50 +48,63 @@ def run(run: Run, config: Config, world: World, stop: Stop) -> bool:
     def assess() -> bool:
         return _evaluate(engine, held_out, info, progress, reporter, stop)
 
-    def save(*, best: bool) -> None:
+    def save() -> None:
         if world.is_main:
+            best = progress.best_step == progress.step
             kept = engine.timeline.keeps_at(progress.step)
             writer.save(snapshot(engine, info, progress), best=best, keep_as=f"epoch-{kept:04d}.pt" if kept else None)
             reporter.status(checkpoint_step=progress.step)
 
     try:
-        finished = _train(engine, dataset, info, progress, reporter, stop, assess, save)
+        # A run that was stopped during an evaluation, or killed between one and its checkpoint, starts with it.
+        finished = True
+        if _evaluation_is_due(engine, progress):
+            finished = assess()
+            save()
+        if finished:
+            batches = _batches(engine, dataset, info, progress.step)
+            finished = _train(engine, batches, progress, reporter, stop, assess, save)
     finally:
         writer.wait()
     _conclude(engine, reporter, progress, finished, stop)
     return finished
 
 
-def _train(
-    engine: Engine,
-    dataset: SegmentationDataset,
-    info: DatasetInfo,
-    progress: Progress,
-    reporter: Reporter,
-    stop: Stop,
-    assess: Callable[[], bool],
-    save: Callable[..., None],
-) -> bool:
-    """The loop; True when all steps and evaluations are done."""
-    config, world, timeline = engine.config, engine.world, engine.timeline
-    # A run that was stopped during an evaluation, or killed between one and its checkpoint, starts with it.
-    if timeline.evaluates_at(progress.step) and progress.evaluated_step < progress.step and progress.step > 0:
-        if not assess():
-            return False
-        save(best=progress.best_step == progress.step)
+def _evaluation_is_due(engine: Engine, progress: Progress) -> bool:
+    """Whether the step that a run goes on from is to be evaluated, and has not been."""
+    return 0 < progress.step > progress.evaluated_step and engine.timeline.evaluates_at(progress.step)
+
+
+def _batches(engine: Engine, dataset: SegmentationDataset, info: DatasetInfo, start: int) -> Iterable[Batch]:
+    """This process's share of each step's batch, from the step after `start` on."""
+    config, world = engine.config, engine.world
     sampler = StepSampler(
         len(dataset),
         config.train.batch_size,
         config.seed,
-        start=progress.step,
-        total=timeline.total,
+        start=start,
+        total=engine.timeline.total,
         rank=world.rank,
         size=world.size,
     )
     samples = TrainingSamples(dataset, info, config.seed, config.augment, config.input)
+    return training_batches(samples, sampler, world, _workers(config, world))
+
+
+def _train(
+    engine: Engine,
+    batches: Iterable[Batch],
+    progress: Progress,
+    reporter: Reporter,
+    stop: Stop,
+    assess: Callable[[], bool],
+    save: Callable[[], None],
+) -> bool:
+    """The loop; True when all steps and evaluations are done."""
+    config, timeline = engine.config, engine.timeline
     meter = Meter(config.train.batch_size)
     began, done_before = time.monotonic(), progress.step
-    for batch in training_batches(samples, sampler, world, _workers(config, world)):
+    for batch in batches:
         result = train_step(engine, batch, progress.step, stop)
         progress.step += 1
         step = progress.step
@@ -114,7 +127,7 @@ def _train(
             stopping = not assess()
             meter.restart()
         if stopping or timeline.checkpoints_at(step):
-            save(best=progress.best_step == step)
+            save()
         if stopping:
             return False
     return True
@@ -129,7 +142,7 @@ def _evaluate(
     def show(done: int, total: int) -> None:
         reporter.status(phase="evaluating", eval_done=done, eval_total=total)
 
-    confusion = evaluate(
+    counted = count(
         model,
         held_out,
         info,
@@ -142,9 +155,9 @@ def _evaluate(
         workers=engine.config.train.workers,
     )
     engine.replica.train()
-    if confusion is None:
+    if counted is None:
         return False
-    measures = summarize(confusion, info.classes)
+    measures = summarize(counted.confusion, info.classes)
     progress.evaluated_step, progress.miou = progress.step, measures["miou"]
     if progress.miou is not None and (progress.best_miou is None or progress.miou > progress.best_miou):
         progress.best_miou, progress.best_step = progress.miou, progress.step

@@ -83,9 +83,10 @@ def random_samples(count: int, seed: int = 0) -> list[tuple[np.ndarray, np.ndarr
 def counted(dataset: Any, world: World = ALONE, model: nn.Module | None = None, **options: Any) -> np.ndarray | None:
     settings = options.pop("settings", Evaluation())
     info = dataset_info(dataset)
-    return evaluate.evaluate(
+    result = counting.count(
         model or LastBits(), dataset, info, settings, Input(), world, **{"amp": None, "workers": 0, **options}
     )
+    return None if result is None else result.confusion
 
 
 def on_processes(size: int, function: Callable[[World], Any], folder: Path) -> list[Any]:
