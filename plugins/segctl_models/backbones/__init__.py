@@ -12,21 +12,39 @@ A backbone is a module that maps images ``(N, 3, H, W)`` to a tuple of feature m
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Literal
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, get_args
+
+from segctl.errors import ConfigError, listing
 
 from . import resnet, vgg
+from .resnet import Stem
 
-__all__ = ["DilatedName", "PyramidName", "create"]
+__all__ = ["DilatedName", "PyramidName", "Stem", "create"]
 
 # Those whose last stages can be dilated instead of strided.
 DilatedName = Literal[resnet.ResNetName]
 # Those with feature maps of strides 4, 8, 16 and 32.
 PyramidName = Literal[DilatedName, vgg.VGGName]
 
+_FAMILIES: dict[str, Callable[..., Any]] = {
+    name: family
+    for names, family in (
+        (resnet.ResNetName, resnet.ResNet),
+        (vgg.VGGName, vgg.VGG),
+    )
+    for name in get_args(names)
+}
+
 
 def create(
-    name: str, *, output_stride: Literal[8, 16, 32] = 32, multi_grid: Sequence[int] | None = None, **options: Any
+    name: str,
+    *,
+    output_stride: Literal[8, 16, 32] = 32,
+    multi_grid: Sequence[int] | None = None,
+    stem: Stem = "7x7",
+    contracted: bool = True,
 ) -> Any:
     """The backbone `name`, with random weights; `segctl_models.backbones.weights.initialise` gives it others.
 
@@ -34,8 +52,23 @@ def create(
         name: One of `PyramidName`.
         output_stride: Size of the image over that of the last feature map; below 32 only for `DilatedName`.
         multi_grid: Factors on the dilation of the last stage's blocks (ResNets).
-        options: What only some families have, such as a ResNet's ``stem``.
+        stem: First layers (ResNets).
+        contracted: Whether a dilated stage's first block keeps the dilation of the stage before (ResNets).
+
+    Raises:
+        ConfigError: The backbone does not have one of these options.
     """
-    if name.startswith("vgg"):
-        return vgg.VGG(name, **options)
-    return resnet.ResNet(name, output_stride=output_stride, multi_grid=multi_grid, **options)
+    family = _FAMILIES[name]
+    given = {"output_stride": output_stride, "multi_grid": multi_grid, "stem": stem, "contracted": contracted}
+    # What is left at its default here is so in every family, also in one that does not know the option.
+    options = {option: value for option, value in given.items() if value != _DEFAULTS[option]}
+    unknown = options.keys() - inspect.signature(family).parameters.keys()
+    if unknown:
+        raise ConfigError(
+            f"The backbone {name} cannot have {listing(f'{option} {options[option]}' for option in sorted(unknown))}.",
+            "Leave that as it is by default, or choose another backbone.",
+        )
+    return family(name, **options)
+
+
+_DEFAULTS = {name: p.default for name, p in inspect.signature(create).parameters.items() if name != "name"}

@@ -90,9 +90,12 @@ def _address(model: nn.Module) -> str:
     """
     address = getattr(model.backbone, "imagenet", None)
     if address is None:
+        stem = getattr(model.backbone, "stem", "7x7")
         raise WeightsError(
-            f"There are no ImageNet weights to download for the backbone {type(model.backbone).__name__} as it is set.",
-            "Give a file with them (`--model.weights FILE`), or train from scratch with `pretrained: false`.",
+            f"There are no ImageNet weights to download for the backbone {type(model.backbone).__name__}"
+            + (f" with the stem {stem}." if stem != "7x7" else "."),
+            ("Choose the stem 7x7, give" if stem != "7x7" else "Give")
+            + " a file with them (`--model.weights FILE`), or train from scratch with `pretrained: false`.",
         )
     return str(address)
 
