@@ -30,12 +30,12 @@ class ImagePooling(nn.Sequential):
 
 
 def norm_pooled(norm: nn.Module, x: Tensor) -> Tensor:
-    """Applies the batch normalisation `norm` to pooled features ``(N, C, 1, 1)``.
+    """Applies the batch normalisation `norm` to features ``(N, C, h, w)`` that may be pooled to one value per channel.
 
-    In training, a single image has one value per channel, whose variance is no statistic: torch refuses it. It is then
-    normalised by the running statistics, as in evaluation, and does not change them. A layer that has been converted to
-    gather its statistics over several processes is left to do so.
+    In training, a single value per channel (a single image, a single pixel) has no variance that would be a statistic:
+    torch refuses it. It is then normalised by the running statistics, as in evaluation, and does not change them. A
+    layer that has been converted to gather its statistics over several processes is left to do so.
     """
-    if type(norm) is nn.BatchNorm2d and norm.training and x.shape[0] == 1:
+    if type(norm) is nn.BatchNorm2d and norm.training and x.numel() == x.shape[1]:
         return F.batch_norm(x, norm.running_mean, norm.running_var, norm.weight, norm.bias, eps=norm.eps)
     return norm(x)
