@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from torch import nn
 
-__all__ = ["FCNHead"]
+from .conv import ConvNormAct
+
+__all__ = ["ConvHead", "FCNHead"]
 
 
 class FCNHead(nn.Sequential):
@@ -20,5 +24,36 @@ class FCNHead(nn.Sequential):
             nn.BatchNorm2d(inner),
             nn.ReLU(),
             nn.Dropout(0.1),
+            nn.Conv2d(inner, num_classes, 1),
+        )
+
+
+class ConvHead(nn.Sequential):
+    """A 3x3 convolution, dropout of whole feature maps, and a 1x1 classifier, as in many authors' releases.
+
+    Args:
+        in_channels: Channels of the feature map.
+        inner: Channels between the two convolutions.
+        num_classes: Number of classes.
+        dropout: Probability of a feature map's being dropped.
+        bias: Whether the 3x3 convolution has a bias.
+        act: The activation's class, or None for none.
+
+    Maps ``(N, in, h, w)`` to logits ``(N, num_classes, h, w)``.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        inner: int,
+        num_classes: int,
+        *,
+        dropout: float = 0.1,
+        bias: bool = False,
+        act: Callable[[], nn.Module] | None = nn.ReLU,
+    ) -> None:
+        super().__init__(
+            ConvNormAct(in_channels, inner, 3, bias=bias, act=act),
+            nn.Dropout2d(dropout),
             nn.Conv2d(inner, num_classes, 1),
         )

@@ -26,8 +26,8 @@ class PyramidPooling(nn.Module):
     Attributes:
         channels: Channels of the result, ``in_channels + len(bins) * out_channels``.
 
-    Maps ``(N, in, h, w)`` to ``(N, channels, h, w)``: the map itself, then the projections in the order of `bins`. A batch
-    of one image trains.
+    Maps ``(N, in, h, w)`` to ``(N, channels, h, w)``: the map itself, then the projections in the order of `bins`. A
+    batch of one image trains too.
     """
 
     def __init__(self, in_channels: int, out_channels: int, bins: Sequence[int] = (1, 2, 3, 6)) -> None:
