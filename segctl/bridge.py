@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from segctl.errors import LaunchError
 
 if TYPE_CHECKING:
-    from segctl.config.schema import Config
+    from segctl.config.schema import Config, Plugin
 
 
 def preflight(config: Config, *, processes: int, from_checkpoint: bool = False) -> tuple[str, ...]:
@@ -45,6 +45,21 @@ def predict(
     """Predicts photographs in this process; see `segctl_jobs.predict`."""
     predictions: tuple[Any, ...] = _jobs("predict").predict(checkpoint, config, images, out, on_progress=on_progress)
     return predictions
+
+
+def import_weights(
+    file: Path,
+    plugin: Plugin,
+    out: Path,
+    *,
+    num_classes: int | None,
+    partial: bool,
+    on_report: Callable[[Any], None],
+) -> Any:
+    """Brings a foreign checkpoint into a model's names; see `segctl_jobs.weights_import`."""
+    return _jobs("weights_import").import_weights(
+        file, plugin, out, num_classes=num_classes, partial=partial, on_report=on_report
+    )
 
 
 def _jobs(name: str) -> Any:

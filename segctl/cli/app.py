@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from segctl.cli import evaluate, plugins, predict, recipes, runs, train
+from segctl.cli import evaluate, plugins, predict, recipes, runs, train, weights
 from segctl.cli.argv import gather_plugin_options
 from segctl.cli.failures import guarded
 
@@ -27,6 +27,7 @@ app.command("cancel")(runs.cancel)
 app.command("resume")(train.resume)
 app.command("recipes")(recipes.recipes)
 app.add_typer(plugins.app, name="plugins")
+app.add_typer(weights.app, name="weights")
 
 
 def _version(wanted: bool) -> None:
@@ -57,7 +58,7 @@ def _run(argv: Sequence[str]) -> int:
     # Not `app(...)`: Typer's own main turns Ctrl-C, a closed pipe and usage errors into exit codes that are not ours.
     command = typer.main.get_command(app)
     words = gather_plugin_options(argv)
-    words = [*words, "--help"] if words in ([], ["plugins"]) else words
+    words = [*words, "--help"] if words in ([], ["plugins"], ["weights"]) else words
     with command.make_context("segctl", words) as context:
         command.invoke(context)
     return 0

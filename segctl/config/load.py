@@ -24,7 +24,7 @@ from segctl.errors import ConfigError, PluginError, SegctlError, did_you_mean, l
 from segctl.plain_data import absolute, plain
 from segctl.plugin import model_traits
 
-__all__ = ["dump", "load", "recipes", "resolve"]
+__all__ = ["dump", "load", "recipes", "resolve", "resolve_model"]
 
 
 def resolve(
@@ -62,6 +62,23 @@ def resolve(
     if _loss_was_the_other_models(from_recipe, tree):
         del tree["loss"]
     return _complete(tree, given, file)
+
+
+def resolve_model(flags: Mapping[str, Any]) -> Plugin:
+    """The model that flags name, as `resolve` reads them, with all its options.
+
+    Raises:
+        ConfigError: None is named, or an option is not acceptable.
+        PluginError: It cannot be found or imported.
+    """
+    tree: Tree = {}
+    given: dict[Key, str | None] = {}
+    apply(tree, from_flags(flags), _same_plugin, given)
+    if not _named(tree, "model"):
+        raise _not_named("model")
+    return _plugin(
+        "model", Plugin.model_validate(tree["model"]), {key: text for key, text in given.items() if text is not None}
+    )
 
 
 def _recipe_file(recipe: str | Path) -> Path:

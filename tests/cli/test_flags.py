@@ -30,6 +30,10 @@ COMMANDS: dict[str, tuple[str, set[str]]] = {
     "recipes": ("", {"--json"}),
     "plugins list": ("[kind]", {"--json"}),
     "plugins show": ("name", {"--kind", "--json"}),
+    "weights import": (
+        "file",
+        {"--out", "-o", "--model", "--num-classes", "--partial", "--plugin-option", "--json"},
+    ),
     "plugins check": ("[names...]", {"--all", "--kind", "--data-root", "--json"}),
 }
 

@@ -1,0 +1,204 @@
+"""A published checkpoint under the names of a model: `weights_match` decides, here it is read, told and written."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from segctl import __version__
+from segctl.config.schema import Plugin
+from segctl.errors import ConfigError, SegctlError, WeightsError, listing
+from segctl.runs.files import replacing
+from segctl_jobs import weights_file
+from segctl_jobs.build import create_model
+from segctl_jobs.weights_match import Match, Shape, classes_in, is_auxiliary, match, surplus
+
+__all__ = ["Entry", "Report", "import_weights"]
+
+log = logging.getLogger(__name__)
+
+BY_SHAPES = ("by order", "by shape")
+SEED = 0  # of what stays random, so that one command gives one file
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What became of one entry of the model; see `segctl.weights.WeightsEntry`."""
+
+    name: str
+    shape: Shape
+    how: str
+    source: str | None = None
+    source_shape: Shape | None = None
+
+
+@dataclass(frozen=True)
+class Report:
+    """How file and model belong together; see `segctl.weights.Imported`."""
+
+    num_classes: int
+    file_classes: int | None
+    entries: tuple[Entry, ...]
+    unused: tuple[str, ...]
+    surplus: tuple[str, ...]
+    notices: tuple[str, ...]
+
+    def names(self, *ways: str) -> list[str]:
+        return [entry.name for entry in self.entries if entry.how in ways]
+
+    @property
+    def complete(self) -> bool:
+        return not self.names("ambiguous", "misshaped", "missing") and not self.surplus
+
+
+def import_weights(
+    file: Path,
+    plugin: Plugin,
+    out: Path,
+    *,
+    num_classes: int | None,
+    partial: bool,
+    on_report: Callable[[Report], None],
+) -> Report:
+    """Writes to `out` the state dict of the model that `plugin` describes, with the weights in `file`.
+
+    Args:
+        num_classes: Of the model; None: the number that the shapes in the file say.
+        partial: Write it also where not all of the model is in the file.
+        on_report: Called with the result before it is written or refused.
+
+    Raises:
+        WeightsError: The file cannot be read, or not all of the model is in it and `partial` is not set; or `out`
+            cannot be written.
+        ConfigError: The number of classes is needed, but neither given nor in the file.
+    """
+    read = weights_file.read(file)
+    report = _compare(read, plugin, num_classes, file, partial=partial)
+    on_report(report)
+    if not any(entry.how not in ("ambiguous", "misshaped", "missing") for entry in report.entries):
+        raise WeightsError(f"Nothing in {file} matches model {plugin.name}.", _OTHER_MODEL.format(plugin.name))
+    if not report.complete and not partial:
+        raise _incomplete(report, plugin, file)
+    _write(report, read.state, plugin, file, out)
+    return report
+
+
+def _compare(
+    read: weights_file.WeightsFile, plugin: Plugin, num_classes: int | None, file: Path, *, partial: bool
+) -> Report:
+    offered = {name: tuple(value.shape) for name, value in read.state.items()}
+    found = classes_in(offered, _shapes(plugin, 2), _shapes(plugin, 3))
+    classes = found if num_classes is None else num_classes
+    if classes is None:
+        raise ConfigError(
+            f"The shapes in {file} do not say how many classes model {plugin.name} is to have.", "Give --num-classes."
+        )
+    wanted = _shapes(plugin, classes)
+    # Matched as the file's number of classes wants it: what differs for that reason alone is then told by its name.
+    matches, ambiguous = match(wanted if found in (None, classes) else _shapes(plugin, found), offered)
+    notices = list(read.notices)
+    if partial:
+        matches = _trusted(matches, wanted, notices)
+    entries = tuple(_entry(name, shape, matches.get(name), ambiguous, offered) for name, shape in wanted.items())
+    taken = {each.source for each in matches.values()}
+    unused = tuple(name for name in offered if name not in taken)
+    by_order = sum(entry.how in BY_SHAPES for entry in entries)
+    if by_order:
+        notices.append(
+            f"{by_order} of {len(entries)} entries were matched by the order and shapes of the layers, not by names; "
+            "an evaluation shows whether that is right."
+        )
+    return Report(classes, found, entries, unused, surplus(matches, unused), tuple(notices))
+
+
+def _shapes(plugin: Plugin, num_classes: int) -> dict[str, Shape]:
+    """Shapes of the model's state dict, without BatchNorm's counters."""
+    try:
+        with torch.device("meta"):  # no memory, and no time for initial values
+            model = create_model(plugin, num_classes, from_checkpoint=True)
+    except SegctlError:
+        model = create_model(plugin, num_classes, from_checkpoint=True)
+    return {
+        name: tuple(value.shape)
+        for name, value in model.state_dict().items()
+        if not name.endswith(weights_file.COUNTER)
+    }
+
+
+def _trusted(matches: Mapping[str, Match], wanted: Mapping[str, Shape], notices: list[str]) -> dict[str, Match]:
+    """Without what matches by shapes alone in a part of the model that does not match as a whole: it may be chance."""
+    broken = {name.split(".")[0] for name in wanted if name not in matches}
+    chance = {name for name, found in matches.items() if found.how in BY_SHAPES and name.split(".")[0] in broken}
+    if chance:
+        parts = listing(sorted({name.split(".")[0] for name in chance}))
+        notices.append(
+            f"{len(chance)} entries of {parts} match by shapes alone and were not taken: the rest there does not match."
+        )
+    return {name: found for name, found in matches.items() if name not in chance}
+
+
+def _entry(
+    name: str, shape: Shape, found: Match | None, ambiguous: frozenset[str], offered: Mapping[str, Shape]
+) -> Entry:
+    if found is None:
+        if name in offered:
+            return Entry(name, shape, "misshaped", name, offered[name])
+        return Entry(name, shape, "ambiguous" if name in ambiguous else "missing")
+    source_shape = offered[found.source]
+    fits = torch.Size(shape).numel() == torch.Size(source_shape).numel()
+    return Entry(name, shape, found.how if fits else "misshaped", found.source, source_shape)
+
+
+_OTHER_MODEL = "Check --model and its options ('segctl plugins show {}')."
+
+
+def _incomplete(report: Report, plugin: Plugin, file: Path) -> WeightsError:
+    counts = Counter(entry.how for entry in report.entries)
+    words = {"missing": "not in the file", "misshaped": "of another shape", "ambiguous": "ambiguous"}
+    faults = [f"{counts[how]} {text}" for how, text in words.items() if counts[how]]
+    what = f"of its {len(report.entries)} entries {listing(faults)}" if faults else ""
+    more = f"the file has {len(report.surplus)} more beside them ({report.surplus[0]}, ...)" if report.surplus else ""
+    told = "; ".join(filter(None, [what, more]))
+    return WeightsError(f"{file} is not all of model {plugin.name}: {told}.", _way_out(report, plugin))
+
+
+def _way_out(report: Report, plugin: Plugin) -> str:
+    unmatched = report.names("missing", "misshaped", "ambiguous")
+    if report.file_classes not in (None, report.num_classes) and len(unmatched) == len(report.names("misshaped")):
+        return (
+            f"It is for {report.file_classes} classes, not {report.num_classes}: --num-classes {report.file_classes} "
+            "takes all of it, --partial all but these."
+        )
+    if unmatched and all(map(is_auxiliary, unmatched)) and not report.surplus and plugin.options.get("aux"):
+        return "It has no auxiliary head: --model.aux false does without, --partial leaves it random."
+    return f"{_OTHER_MODEL.format(plugin.name)} --partial takes what matches and leaves the rest random."
+
+
+def _write(report: Report, state: Mapping[str, Tensor], plugin: Plugin, file: Path, out: Path) -> None:
+    torch.manual_seed(SEED)
+    model: nn.Module = create_model(plugin, report.num_classes, from_checkpoint=True)
+    weights = model.state_dict()
+    for entry in report.entries:
+        if entry.source is not None and entry.how != "misshaped":
+            weights[entry.name] = state[entry.source].reshape(entry.shape).to(weights[entry.name].dtype).contiguous()
+    model.load_state_dict(weights)
+    origin = {
+        "version": __version__,
+        "file": file.name,
+        "model": {"name": plugin.name, **plugin.options},
+        "num_classes": report.num_classes,
+        "random": report.names("missing", "misshaped", "ambiguous"),
+    }
+    try:
+        with replacing(out) as target:
+            torch.save({"model": weights, "segctl": origin}, target)
+    except OSError as error:
+        raise WeightsError(
+            f"{out} cannot be written: {error.strerror or error}.", "Choose another file with -o."
+        ) from error
