@@ -3,7 +3,7 @@ about them.
 
 Not options are the arguments that segctl itself gives: those without a default that can be given by position
 (``num_classes``; ``root`` and ``split``), and what a loss may ask for (``num_classes``, ``ignore_index``,
-``class_pixels``).
+``class_pixels``, ``create_loss``).
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ Factory = Callable[..., Any]
 CONTEXT: Mapping[str, frozenset[str]] = {
     "model": frozenset({"num_classes"}),
     "dataset": frozenset({"root", "split"}),
-    "loss": frozenset({"num_classes", "ignore_index", "class_pixels"}),
+    "loss": frozenset({"num_classes", "ignore_index", "class_pixels", "create_loss"}),
 }
 _ANY_CONTEXT = frozenset().union(*CONTEXT.values())
 _BY_POSITION = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)

@@ -1,4 +1,4 @@
-"""What a plugin author needs: the contract of the three kinds, and the two declarations a signature cannot express.
+"""What a plugin author needs: the contract of the three kinds, and the declarations a signature cannot express.
 
 A plugin is a function or a class named by an entry point; its keyword-only arguments are its options.
 
@@ -11,8 +11,9 @@ A plugin is a function or a class named by an entry point; its keyword-only argu
     ``class Dice: def __init__(self, *, smooth: float = 1.0)``; or any callable factory with keyword-only options. The
     result maps ``(outputs, target)`` to a scalar tensor or to a dict of named scalar terms, whose sum is minimised.
     ``outputs`` is what the model returned, ``target`` is ``(N, H, W)`` int64. A factory that has the parameters
-    ``num_classes``, ``ignore_index`` or ``class_pixels`` (counts the pixels of each class in the training masks when it
-    is called) is given them by segctl.
+    ``num_classes``, ``ignore_index``, ``class_pixels`` (counts the pixels of each class in the training masks when it
+    is called) or ``create_loss`` (``create_loss("dice", {"smooth": 1.0})`` makes another loss for the same data) is
+    given them by segctl.
 
 ``segctl.datasets``
     ``class CamVid: def __init__(self, root: Path, split: str, *, ...)`` with ``__len__``, ``__getitem__(index)`` giving
@@ -31,7 +32,16 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ["DatasetInfo", "ModelTraits", "SegmentationDataset", "dataset_info", "model", "model_traits"]
+__all__ = [
+    "DatasetInfo",
+    "ModelTraits",
+    "SegmentationDataset",
+    "dataset_info",
+    "loss",
+    "loss_outputs",
+    "model",
+    "model_traits",
+]
 
 Color = tuple[int, int, int]
 _Factory = TypeVar("_Factory", bound=Callable[..., Any])
@@ -71,6 +81,27 @@ def model(
 def model_traits(factory: Callable[..., Any]) -> ModelTraits:
     traits: ModelTraits = getattr(factory, "__segctl_model__", ModelTraits())
     return traits
+
+
+def loss(*, outputs: Callable[[Any], Mapping[str, Any]]) -> Callable[[_Factory], _Factory]:
+    """Declares that a loss needs more of a model than maps of logits.
+
+    Args:
+        outputs: Makes of logits ``(N, C, H, W)`` what such a model returns; `segctl plugins check` tries the loss on
+            that. An entry at another size must be the nearest logits, so that what is ignored stays so.
+    """
+
+    def declare(factory: _Factory) -> _Factory:
+        factory.__segctl_outputs__ = outputs  # type: ignore[attr-defined]
+        return factory
+
+    return declare
+
+
+def loss_outputs(factory: Callable[..., Any]) -> Callable[[Any], Mapping[str, Any]] | None:
+    """What `loss` declared, or None."""
+    outputs: Callable[[Any], Mapping[str, Any]] | None = getattr(factory, "__segctl_outputs__", None)
+    return outputs
 
 
 @runtime_checkable

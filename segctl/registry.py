@@ -14,7 +14,7 @@ import re
 import sys
 import traceback
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -263,8 +263,15 @@ def create_loss(
     """
     from segctl.options import accepted_context
 
+    facts: dict[str, Any] = {"num_classes": num_classes, "ignore_index": ignore_index, "class_pixels": class_pixels}
+
+    def create(name: str, options: Mapping[str, Any] | None = None) -> Any:
+        from segctl.config.schema import Plugin
+
+        return create_loss(Plugin(name=name, options=dict(options or {})), **facts)
+
     entry, factory, options = _ready("losses", plugin)
-    offered = {"num_classes": num_classes, "ignore_index": ignore_index, "class_pixels": class_pixels}
+    offered = {**facts, "create_loss": create}
     context = {name: offered[name] for name in accepted_context(factory, "loss")}
     return _made(entry, lambda: factory(**context, **options))
 

@@ -8,10 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from segctl import registry
+from segctl.config.schema import Plugin
 from segctl.conformance.contract import Factory, context_of, signature_steps
 from segctl.conformance.report import BreachError, Check, Step, run_steps
 from segctl.conformance.tensors import IGNORE_INDEX, distance, labels, total
 from segctl.errors import listing
+from segctl.plugin import loss_outputs
 
 Outputs = Callable[[Tensor], Any]
 
@@ -26,14 +29,16 @@ def check_loss(
 
     Args:
         factory: ``(*, options) -> (outputs, target) -> scalar or dict of scalars``, as an entry point of
-            ``segctl.losses`` names it; it may take `num_classes`, `ignore_index` and `class_pixels` too.
+            ``segctl.losses`` names it; it may take `num_classes`, `ignore_index`, `class_pixels` and `create_loss` too.
         options: Options to build it with instead of its defaults.
-        outputs: Makes what its model returns from logits (N, C, H, W), for a loss that needs more than these. By
-            default the loss is tried on the bare tensor and on a dict with an auxiliary map beside it.
+        outputs: Makes what its model returns from logits (N, C, H, W), for a loss that needs more than these; by
+            default what it declares with `segctl.plugin.loss`. Without either it is tried on the bare tensor and on a
+            dict with an auxiliary map beside it.
 
     Returns:
         One result per check, in the order in which they ran; one that builds on a failed check is reported as skipped.
     """
+    outputs = outputs or loss_outputs(factory)
     forms = {"the model's outputs": outputs} if outputs else {"a tensor": _bare, "a dict": _with_auxiliary}
     with torch.random.fork_rng(devices=[]):
         return run_steps(_seeded(step) for step in _LossChecks(factory, dict(options or {}), forms).steps())
@@ -77,8 +82,17 @@ class _LossChecks:
         yield Step("autocast", self.autocast)
 
     def build(self, ignore_index: int = IGNORE_INDEX) -> Callable[[Any, Tensor], Any]:
-        context = {"num_classes": CLASSES, "ignore_index": ignore_index, "class_pixels": lambda: [100, 50, 10, 5, 1]}
-        loss = self.factory(**context_of(self.factory, context), **self.options)
+        facts: dict[str, Any] = {
+            "num_classes": CLASSES,
+            "ignore_index": ignore_index,
+            "class_pixels": lambda: [100, 50, 10, 5, 1],
+        }
+
+        def create_loss(name: str, options: Mapping[str, Any] | None = None) -> Any:
+            return registry.create_loss(Plugin(name=name, options=dict(options or {})), **facts)
+
+        context = context_of(self.factory, {**facts, "create_loss": create_loss})
+        loss = self.factory(**context, **self.options)
         if not callable(loss):
             raise BreachError(f"the factory returned {type(loss).__name__}, which cannot be called")
         return loss  # type: ignore[no-any-return]
