@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["attend"]
+__all__ = ["attend", "attend_within_regions"]
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, *, scale: float) -> Tensor:
@@ -25,3 +28,43 @@ def attend(query: Tensor, key: Tensor, value: Tensor, *, scale: float) -> Tensor
     q, k, v = (x.flatten(2).mT[:, None] for x in (query, key, value))
     context = F.scaled_dot_product_attention(q, k, v, scale=scale)
     return context[:, 0].mT.unflatten(2, value.shape[-2:])
+
+
+def attend_within_regions(query: Tensor, key: Tensor, value: Tensor, regions: int, *, scale: float) -> Tensor:
+    """As `attend`, but each position attends only to those of its own region.
+
+    A side is divided into `regions` regions of ceil(side / regions) positions, of which the last has fewer where that
+    does not come out even, and further ones none.
+
+    Args:
+        query: ``(N, K, h, w)``.
+        key: ``(N, K, h, w)``.
+        value: ``(N, V, h, w)``.
+        regions: Regions per side.
+        scale: Factor on the products.
+
+    Returns:
+        ``(N, V, h, w)``.
+    """
+    q, k, v = (_split(x, regions) for x in (query, key, value))
+    real = _split(torch.ones_like(query[:1, :1], dtype=torch.bool), regions)[..., 0]
+    # In a region that is all padding there is nothing to attend to; what it gives is cut off, but must not be NaN.
+    mask = real | ~real.any(dim=-1, keepdim=True)
+    context = F.scaled_dot_product_attention(q, k, v, mask[:, :, None], scale=scale)
+    return _join(context, regions, value.shape[-2:])
+
+
+def _split(x: Tensor, regions: int) -> Tensor:
+    """``(N, C, h, w)``, padded to a multiple of `regions`, to ``(N, regions * regions, positions of each, C)``."""
+    height, width = x.shape[-2:]
+    x = F.pad(x, (0, -width % regions, 0, -height % regions))
+    x = x.unflatten(3, (regions, -1)).unflatten(2, (regions, -1))  # (N, C, regions, rows, regions, columns)
+    return x.permute(0, 2, 4, 3, 5, 1).flatten(3, 4).flatten(1, 2)
+
+
+def _join(x: Tensor, regions: int, size: Sequence[int]) -> Tensor:
+    """The inverse of `_split`: ``(N, regions * regions, positions of each, C)`` to ``(N, C, *size)``."""
+    height, width = size
+    columns = (width + regions - 1) // regions
+    x = x.unflatten(2, (-1, columns)).unflatten(1, (regions, regions))  # (N, regions, regions, rows, columns, C)
+    return x.permute(0, 5, 1, 3, 2, 4).flatten(4, 5).flatten(2, 3)[..., :height, :width]
