@@ -18,20 +18,32 @@ from typing import Any, Literal, get_args
 
 from segctl.errors import ConfigError, listing
 
-from . import resnet, vgg
+from . import convnext, densenet, efficientnet, mobilenet, resnet, swin, vgg
 from .resnet import Stem
 
 __all__ = ["DilatedName", "PyramidName", "Stem", "create"]
 
 # Those whose last stages can be dilated instead of strided.
-DilatedName = Literal[resnet.ResNetName]
+DilatedName = Literal[
+    resnet.ResNetName,
+    densenet.DenseNetName,
+    mobilenet.MobileNetV2Name,
+    mobilenet.MobileNetV3Name,
+    efficientnet.EfficientNetName,
+]
 # Those with feature maps of strides 4, 8, 16 and 32.
-PyramidName = Literal[DilatedName, vgg.VGGName]
+PyramidName = Literal[DilatedName, convnext.ConvNeXtName, swin.SwinName, vgg.VGGName]
 
 _FAMILIES: dict[str, Callable[..., Any]] = {
     name: family
     for names, family in (
         (resnet.ResNetName, resnet.ResNet),
+        (densenet.DenseNetName, densenet.DenseNet),
+        (mobilenet.MobileNetV2Name, mobilenet.MobileNetV2),
+        (mobilenet.MobileNetV3Name, mobilenet.MobileNetV3),
+        (efficientnet.EfficientNetName, efficientnet.EfficientNet),
+        (convnext.ConvNeXtName, convnext.ConvNeXt),
+        (swin.SwinName, swin.Swin),
         (vgg.VGGName, vgg.VGG),
     )
     for name in get_args(names)
@@ -45,6 +57,7 @@ def create(
     multi_grid: Sequence[int] | None = None,
     stem: Stem = "7x7",
     contracted: bool = True,
+    stride2: bool = False,
 ) -> Any:
     """The backbone `name`, with random weights; `segctl_models.backbones.weights.initialise` gives it others.
 
@@ -54,20 +67,25 @@ def create(
         multi_grid: Factors on the dilation of the last stage's blocks (ResNets).
         stem: First layers (ResNets).
         contracted: Whether a dilated stage's first block keeps the dilation of the stage before (ResNets).
+        stride2: Begin with a feature map of stride 2, before the four others, where the family has one at all. Those
+            without a pooling behind their stem begin with one anyway.
 
     Raises:
-        ConfigError: The backbone does not have one of these options.
+        ConfigError: The backbone cannot have one of these options.
     """
     family = _FAMILIES[name]
+    known = inspect.signature(family).parameters
     given = {"output_stride": output_stride, "multi_grid": multi_grid, "stem": stem, "contracted": contracted}
     # What is left at its default here is so in every family, also in one that does not know the option.
     options = {option: value for option, value in given.items() if value != _DEFAULTS[option]}
-    unknown = options.keys() - inspect.signature(family).parameters.keys()
+    unknown = sorted(options.keys() - known.keys())
     if unknown:
         raise ConfigError(
-            f"The backbone {name} cannot have {listing(f'{option} {options[option]}' for option in sorted(unknown))}.",
+            f"The backbone {name} cannot have {listing(f'{option} {options[option]}' for option in unknown)}.",
             "Leave that as it is by default, or choose another backbone.",
         )
+    if "stride2" in known:
+        options["stride2"] = stride2
     return family(name, **options)
 
 

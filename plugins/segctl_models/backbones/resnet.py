@@ -66,14 +66,16 @@ class ResNet(torchvision_resnet.ResNet):
         stem: First layers, see `Stem`.
         contracted: Whether the first block of a dilated stage keeps the dilation of the stage before, as in
             torchvision, mmsegmentation and PyTorch-Encoding; else it is dilated like the others, as in semseg.
+        stride2: Whether the stem's feature map, before its pooling, comes first.
 
     Attributes:
-        channels: Channels of the four feature maps.
+        channels: Channels of the feature maps.
         strides: Size of the image over theirs.
         imagenet: Address of the ImageNet weights of torchvision's classifier; None for another stem than its own.
         stem: The stem's name.
 
-    `forward` maps images ``(N, 3, H, W)`` to the feature maps of ``layer1`` to ``layer4``, ``(N, channels[i], h, w)``.
+    `forward` maps images ``(N, 3, H, W)`` to the feature maps of ``layer1`` to ``layer4``, ``(N, channels[i], h, w)``,
+    of heights and widths rounded up.
     """
 
     def __init__(
@@ -84,6 +86,7 @@ class ResNet(torchvision_resnet.ResNet):
         multi_grid: Sequence[int] | None = None,
         stem: Stem = "7x7",
         contracted: bool = True,
+        stride2: bool = False,
     ) -> None:
         block, depths, groups, width = _NETWORKS[name]
         super().__init__(block, depths, groups=groups, width_per_group=width)
@@ -94,6 +97,10 @@ class ResNet(torchvision_resnet.ResNet):
         self.channels = tuple(width * block.expansion for width in (64, 128, 256, 512))
         if stem != "7x7":
             self._deepen(_STEM_CHANNELS[stem], block, depths[0])
+        self.stride2 = stride2
+        if stride2:
+            self.strides = (2, *self.strides)
+            self.channels = (self.bn1.num_features, *self.channels)
         if output_stride == 8:
             _dilate(self.layer3, _dilations(2, depths[2], contracted))
         if output_stride <= 16:
@@ -120,12 +127,13 @@ class ResNet(torchvision_resnet.ResNet):
             if isinstance(module, nn.Conv2d):  # as torchvision does for the rest
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
-        stage1 = self.layer1(x)
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        stem = self.relu(self.bn1(self.conv1(x)))
+        stage1 = self.layer1(self.maxpool(stem))
         stage2 = self.layer2(stage1)
         stage3 = self.layer3(stage2)
-        return stage1, stage2, stage3, self.layer4(stage3)
+        stages = stage1, stage2, stage3, self.layer4(stage3)
+        return (stem, *stages) if self.stride2 else stages
 
     def from_imagenet(self, state: StateDict) -> StateDict:
         """Also takes the names that mmsegmentation (``stem.0``) and semseg (``conv2``) gave a stem of 3x3 layers."""

@@ -1,0 +1,63 @@
+"""Swin Transformer as a feature extractor: Liu et al., "Swin Transformer: Hierarchical Vision Transformer using Shifted
+Windows", 2021, https://arxiv.org/abs/2103.14030, and "Swin Transformer V2", 2022, https://arxiv.org/abs/2111.09883.
+The networks are torchvision's, without the classifier, with its stochastic depth in training.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchvision.models import get_model
+
+from .weights import StateDict, imagenet_url
+
+__all__ = ["Swin", "SwinName"]
+
+SwinName = Literal["swin_t", "swin_s", "swin_b", "swin_v2_t", "swin_v2_s", "swin_v2_b"]
+
+
+class Swin(nn.Module):
+    """The four stages of a Swin Transformer, each map normalised over its channels.
+
+    The authors' segmentation models have a layer normalisation behind each stage. Here the one behind the last is the
+    classifier's, with its weights; the other three have none, so that a head which does not read a map leaves no
+    parameter unused. (A convolution that follows can do what these weights would.)
+
+    Feature maps are padded to whole windows: any size passes, also one smaller than a window. Whether a window can be
+    shifted depends on the size, in Python: `torch.export` therefore gives a network for one size of image only.
+
+    Args:
+        name: Variant.
+
+    Attributes:
+        channels: Channels of the four feature maps.
+        strides: Size of the image over theirs; the first rounded down, the others up from there.
+        imagenet: Address of the ImageNet weights of torchvision's classifier.
+
+    `forward` maps images ``(N, 3, H, W)`` to the feature maps, ``(N, channels[i], h, w)``.
+    """
+
+    strides = (4, 8, 16, 32)
+
+    def __init__(self, name: SwinName) -> None:
+        super().__init__()
+        self.imagenet = imagenet_url(name)
+        classifier = get_model(name)
+        self.features = classifier.features
+        self.norm = classifier.norm
+        deepest = self.norm.normalized_shape[0]
+        self.channels = tuple(deepest // factor for factor in (8, 4, 2, 1))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        maps = []
+        for index, layer in enumerate(self.features):
+            x = layer(x)  # (N, h, w, C)
+            if index in (1, 3, 5):
+                maps.append(F.layer_norm(x, x.shape[3:], eps=self.norm.eps))
+        maps.append(self.norm(x))
+        return tuple(x.permute(0, 3, 1, 2) for x in maps)
+
+    def from_imagenet(self, state: StateDict) -> StateDict:
+        return {key: value for key, value in state.items() if not key.startswith("head.")}
