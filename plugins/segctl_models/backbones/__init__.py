@@ -18,10 +18,11 @@ from typing import Any, Literal, get_args
 
 from segctl.errors import ConfigError, listing
 
-from . import convnext, densenet, efficientnet, mobilenet, resnet, swin, vgg
+from . import convnext, densenet, efficientnet, hrnet, mobilenet, resnet, swin, vgg, xception
+from .chain import Taps
 from .resnet import Stem
 
-__all__ = ["DilatedName", "PyramidName", "Stem", "create"]
+__all__ = ["DilatedName", "PyramidName", "Stem", "Taps", "create"]
 
 # Those whose last stages can be dilated instead of strided.
 DilatedName = Literal[
@@ -30,9 +31,10 @@ DilatedName = Literal[
     mobilenet.MobileNetV2Name,
     mobilenet.MobileNetV3Name,
     efficientnet.EfficientNetName,
+    xception.XceptionName,
 ]
 # Those with feature maps of strides 4, 8, 16 and 32.
-PyramidName = Literal[DilatedName, convnext.ConvNeXtName, swin.SwinName, vgg.VGGName]
+PyramidName = Literal[DilatedName, convnext.ConvNeXtName, hrnet.HRNetName, swin.SwinName, vgg.VGGName]
 
 _FAMILIES: dict[str, Callable[..., Any]] = {
     name: family
@@ -42,7 +44,9 @@ _FAMILIES: dict[str, Callable[..., Any]] = {
         (mobilenet.MobileNetV2Name, mobilenet.MobileNetV2),
         (mobilenet.MobileNetV3Name, mobilenet.MobileNetV3),
         (efficientnet.EfficientNetName, efficientnet.EfficientNet),
+        (xception.XceptionName, xception.Xception),
         (convnext.ConvNeXtName, convnext.ConvNeXt),
+        (hrnet.HRNetName, hrnet.HRNet),
         (swin.SwinName, swin.Swin),
         (vgg.VGGName, vgg.VGG),
     )
@@ -58,6 +62,7 @@ def create(
     stem: Stem = "7x7",
     contracted: bool = True,
     stride2: bool = False,
+    taps: Taps = "last",
 ) -> Any:
     """The backbone `name`, with random weights; `segctl_models.backbones.weights.initialise` gives it others.
 
@@ -69,13 +74,20 @@ def create(
         contracted: Whether a dilated stage's first block keeps the dilation of the stage before (ResNets).
         stride2: Begin with a feature map of stride 2, before the four others, where the family has one at all. Those
             without a pooling behind their stem begin with one anyway.
+        taps: After which block of a stride its feature map is taken (MobileNets).
 
     Raises:
         ConfigError: The backbone cannot have one of these options.
     """
     family = _FAMILIES[name]
     known = inspect.signature(family).parameters
-    given = {"output_stride": output_stride, "multi_grid": multi_grid, "stem": stem, "contracted": contracted}
+    given = {
+        "output_stride": output_stride,
+        "multi_grid": multi_grid,
+        "stem": stem,
+        "contracted": contracted,
+        "taps": taps,
+    }
     # What is left at its default here is so in every family, also in one that does not know the option.
     options = {option: value for option, value in given.items() if value != _DEFAULTS[option]}
     unknown = sorted(options.keys() - known.keys())

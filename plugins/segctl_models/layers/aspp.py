@@ -1,4 +1,6 @@
-"""Atrous spatial pyramid pooling of DeepLabv3: Chen et al. 2017, https://arxiv.org/abs/1706.05587, section 3.3."""
+"""Atrous spatial pyramid pooling of DeepLabv3: Chen et al. 2017, https://arxiv.org/abs/1706.05587, section 3.3; with
+separable convolutions that of DeepLabv3+, Chen et al. 2018, https://arxiv.org/abs/1802.02611, section 3.1.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from .pooling import ImagePooling
+from .separable import SeparableConv
 
 __all__ = ["ASPP"]
 
@@ -19,21 +22,36 @@ class ASPP(nn.Module):
         in_channels: Channels of the feature map.
         rates: Dilations of the 3x3 convolutions: (6, 12, 18) at output stride 16, doubled at 8.
         out_channels: Channels of each branch and of the result.
+        separable: Whether the 3x3 convolutions are separable.
+        dropout: Probability of a value's being dropped behind the projection.
 
     Maps ``(N, in, h, w)`` to ``(N, out, h, w)``. Parameters are named as in torchvision's ``ASPP``.
     """
 
-    def __init__(self, in_channels: int, rates: Sequence[int], out_channels: int = 256) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        rates: Sequence[int],
+        out_channels: int = 256,
+        *,
+        separable: bool = False,
+        dropout: float = 0.5,
+    ) -> None:
         super().__init__()
         self.convs = nn.ModuleList(
             [
                 _conv_norm_act(in_channels, out_channels, 1),
-                *(_conv_norm_act(in_channels, out_channels, 3, dilation=rate) for rate in rates),
+                *(
+                    SeparableConv(in_channels, out_channels, dilation=rate)
+                    if separable
+                    else _conv_norm_act(in_channels, out_channels, 3, dilation=rate)
+                    for rate in rates
+                ),
                 ImagePooling(in_channels, out_channels),
             ]
         )
         project = _conv_norm_act(len(self.convs) * out_channels, out_channels, 1)
-        self.project = nn.Sequential(*project, nn.Dropout(0.5))
+        self.project = nn.Sequential(*project, nn.Dropout(dropout))
 
     def forward(self, x: Tensor) -> Tensor:
         return self.project(torch.cat([branch(x) for branch in self.convs], dim=1))
