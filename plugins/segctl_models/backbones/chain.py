@@ -10,7 +10,10 @@ from torch import Tensor, nn
 
 from .weights import StateDict, imagenet_url
 
-__all__ = ["Chain"]
+__all__ = ["Chain", "Taps"]
+
+# After which block of a stride its feature map is taken: the last, or the one that has the strided convolution.
+Taps = Literal["last", "strided"]
 
 
 class Chain(nn.Sequential):
@@ -22,8 +25,7 @@ class Chain(nn.Sequential):
             models.
         output_stride: Size of the image over that of the last feature map. Further strides become dilation, also in
             the block that has the stride (torchvision's and mmsegmentation's MobileNets do so).
-        taps: After which block the feature maps are taken: the ``"last"`` of each stride, or the one that has the
-            ``"strided"`` convolution; the deepest is always the last.
+        taps: Where the feature maps are taken, see `Taps`; the deepest always behind the last block.
 
     Attributes:
         channels: Channels of the five feature maps.
@@ -39,7 +41,7 @@ class Chain(nn.Sequential):
         blocks: Iterable[nn.Module],
         *,
         output_stride: Literal[8, 16, 32] = 32,
-        taps: Literal["last", "strided"] = "last",
+        taps: Taps = "last",
     ) -> None:
         super().__init__(*blocks)
         self.imagenet = imagenet_url(name)

@@ -9,7 +9,7 @@ from typing import Literal
 
 from torchvision.models import get_model
 
-from .chain import Chain
+from .chain import Chain, Taps
 
 __all__ = ["MobileNetV2", "MobileNetV2Name", "MobileNetV3", "MobileNetV3Name"]
 
@@ -22,10 +22,15 @@ class MobileNetV2(Chain):
 
     The convolution to 1280 channels behind it is left out: segmentation heads are as good and faster on "the second
     last feature map" (section 6.3).
+
+    Args:
+        name: Variant.
+        output_stride: Size of the image over that of the last feature map.
+        taps: Where the feature maps are taken.
     """
 
-    def __init__(self, name: MobileNetV2Name = "mobilenet_v2", *, output_stride: Literal[8, 16, 32] = 32) -> None:
-        super().__init__(name, get_model(name).features[:-1], output_stride=output_stride)
+    def __init__(self, name: MobileNetV2Name, *, output_stride: Literal[8, 16, 32] = 32, taps: Taps = "last") -> None:
+        super().__init__(name, get_model(name).features[:-1], output_stride=output_stride, taps=taps)
 
 
 class MobileNetV3(Chain):
@@ -34,14 +39,8 @@ class MobileNetV3(Chain):
     Args:
         name: Variant.
         output_stride: Size of the image over that of the last feature map.
-        taps: ``"strided"`` gives the feature maps that torchvision's segmentation models read.
+        taps: Where the feature maps are taken; torchvision's segmentation models read the ``"strided"`` ones.
     """
 
-    def __init__(
-        self,
-        name: MobileNetV3Name,
-        *,
-        output_stride: Literal[8, 16, 32] = 32,
-        taps: Literal["last", "strided"] = "last",
-    ) -> None:
+    def __init__(self, name: MobileNetV3Name, *, output_stride: Literal[8, 16, 32] = 32, taps: Taps = "last") -> None:
         super().__init__(name, get_model(name).features, output_stride=output_stride, taps=taps)

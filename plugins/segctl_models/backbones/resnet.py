@@ -14,6 +14,8 @@ from typing import Literal
 from torch import Tensor, nn
 from torchvision.models import resnet as torchvision_resnet
 
+from segctl.errors import ConfigError
+
 from .weights import StateDict, imagenet_url
 
 __all__ = ["ResNet", "ResNetName", "Stem"]
@@ -74,6 +76,9 @@ class ResNet(torchvision_resnet.ResNet):
         imagenet: Address of the ImageNet weights of torchvision's classifier; None for another stem than its own.
         stem: The stem's name.
 
+    Raises:
+        ConfigError: There is not one factor for each block of the last stage.
+
     `forward` maps images ``(N, 3, H, W)`` to the feature maps of ``layer1`` to ``layer4``, ``(N, channels[i], h, w)``,
     of heights and widths rounded up.
     """
@@ -89,6 +94,11 @@ class ResNet(torchvision_resnet.ResNet):
         stride2: bool = False,
     ) -> None:
         block, depths, groups, width = _NETWORKS[name]
+        if multi_grid is not None and len(multi_grid) != depths[3]:
+            raise ConfigError(
+                f"The last stage of {name} has {depths[3]} blocks, but the multi-grid has {len(multi_grid)} factors.",
+                "Leave the multi-grid away, or choose a deeper ResNet.",
+            )
         super().__init__(block, depths, groups=groups, width_per_group=width)
         del self.avgpool, self.fc  # parameters that nothing uses would break distributed training
         self.imagenet = imagenet_url(name) if stem == "7x7" else None

@@ -88,11 +88,12 @@ def _address(model: nn.Module) -> str:
     Raises:
         WeightsError: torchvision has no such weights.
     """
-    address = getattr(model.backbone, "imagenet", None)
+    backbone = getattr(model, "backbone", model)
+    address = getattr(backbone, "imagenet", None)
     if address is None:
-        stem = getattr(model.backbone, "stem", "7x7")
+        stem = getattr(backbone, "stem", "7x7")
         raise WeightsError(
-            f"There are no ImageNet weights to download for the backbone {type(model.backbone).__name__}"
+            f"There are no ImageNet weights to download for the backbone {type(backbone).__name__}"
             + (f" with the stem {stem}." if stem != "7x7" else "."),
             ("Choose the stem 7x7, give" if stem != "7x7" else "Give")
             + " a file with them (`--model.weights FILE`), or train from scratch with `pretrained: false`.",
