@@ -93,15 +93,17 @@ def _compare(
     read: weights_file.WeightsFile, plugin: Plugin, num_classes: int | None, file: Path, *, partial: bool
 ) -> Report:
     offered = {name: tuple(value.shape) for name, value in read.state.items()}
-    found = classes_in(offered, _shapes(plugin, 2), _shapes(plugin, 3))
+    two, classes_around = _probe(plugin, 2)
+    found = classes_in(offered, two, _probe(plugin, 3)[0])
     classes = found if num_classes is None else num_classes
     if classes is None:
         raise ConfigError(
             f"The shapes in {file} do not say how many classes model {plugin.name} is to have.", "Give --num-classes."
         )
-    wanted = _shapes(plugin, classes)
+    wanted, _ = _probe(plugin, classes)
     # Matched as the file's number of classes wants it: what differs for that reason alone is then told by its name.
-    matches, ambiguous = match(wanted if found in (None, classes) else _shapes(plugin, found), offered)
+    as_in_file = wanted if found in (None, classes) else _probe(plugin, found)[0]
+    matches, ambiguous = match(as_in_file, offered, classes_around)
     notices = list(read.notices)
     if partial:
         matches = _trusted(matches, wanted, notices)
@@ -117,18 +119,24 @@ def _compare(
     return Report(classes, found, entries, unused, surplus(matches, unused), tuple(notices))
 
 
-def _shapes(plugin: Plugin, num_classes: int) -> dict[str, Shape]:
-    """Shapes of the model's state dict, without BatchNorm's counters."""
+def _probe(plugin: Plugin, num_classes: int) -> tuple[dict[str, Shape], dict[str, str]]:
+    """Shapes of the model's state dict, without BatchNorm's counters, and the classes of the modules around each."""
     try:
         with torch.device("meta"):  # no memory, and no time for initial values
             model = create_model(plugin, num_classes, from_checkpoint=True)
     except SegctlError:
         model = create_model(plugin, num_classes, from_checkpoint=True)
-    return {
+    shapes = {
         name: tuple(value.shape)
         for name, value in model.state_dict().items()
         if not name.endswith(weights_file.COUNTER)
     }
+    class_of = {path: type(module).__name__ for path, module in model.named_modules()}
+    around = {
+        name: ".".join(class_of.get(name[:end], "") for end, letter in enumerate(name) if letter == ".")
+        for name in shapes
+    }
+    return shapes, around
 
 
 def _trusted(matches: Mapping[str, Match], wanted: Mapping[str, Shape], notices: list[str]) -> dict[str, Match]:

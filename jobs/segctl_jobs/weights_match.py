@@ -8,8 +8,9 @@ renamed
     Below one prefix in the file and another in the model all names and shapes are equal (``pretrained.`` and
     ``backbone.``).
 by order
-    A module of the model and one of the file have the same sequence of layers, of the same kinds and shapes. There are
-    as many such modules in the one as in the other; several are taken in their order.
+    A module of the model and one of the file have the same sequence of layers, of the same kinds and shapes. There is
+    one such module in each; or there are as many in the one as in the other, and they are taken in their order, where
+    what stands around them has the same order too.
 by shape
     One single layer of its kind and shape is left in both.
 
@@ -20,9 +21,11 @@ the loss alone are only matched with such heads. What could be one thing as well
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 __all__ = ["Match", "Shape", "classes_in", "is_auxiliary", "like", "match", "surplus"]
 
@@ -31,6 +34,9 @@ Shapes = Mapping[str, Shape]
 
 _STANDARD = frozenset({"weight", "bias", "running_mean", "running_var"})
 _AUXILIARY = re.compile(r"(?:^|\.)(?:aux|dsn|deep_?sup|criterion|loss)", re.IGNORECASE)
+# The branch for the whole image in a spatial pyramid: its convolution has the shape of another branch's, and authors
+# differ about which of them comes first.
+_IMAGE_LEVEL = re.compile(r"image_?pool|img_pool|global_pool|(?:^|\.)gap\.", re.IGNORECASE)
 _CLASSIFIER = re.compile(r"(?:^|\.)(?:fc|head|classifier|last_linear|logits)\.(?:\d+\.)?(?:weight|bias)$")
 
 
@@ -54,21 +60,24 @@ def is_auxiliary(name: str) -> bool:
     return _AUXILIARY.search(name) is not None
 
 
-def match(model: Shapes, file: Shapes) -> tuple[dict[str, Match], frozenset[str]]:
+def match(
+    model: Shapes, file: Shapes, classes: Mapping[str, str] | None = None
+) -> tuple[dict[str, Match], frozenset[str]]:
     """The matches by the model's names, and the names for which there is more than one candidate.
 
     Args:
         model: Shapes of the model's entries, in its order.
         file: Those of the file.
+        classes: For entries of the model the class names of the modules around them, which may say more than names.
     """
     pool = _Pool(model, file)
     pool.take(((name, name) for name in model if pool.fits(name, name)), "exact")
     _match_prefixes(pool)
-    _match_layers(pool)
+    image_level = {name for name in (*model, *file) if _IMAGE_LEVEL.search(f"{(classes or {}).get(name, '')}.{name}")}
+    _match_layers(pool, image_level)
+    _match_layers(pool, set())
     candidates = {layer.kind for layer in _layers(pool.file)}
-    ambiguous = {
-        name for layer in _layers(pool.model) if layer.kind in candidates for name in layer.names if name in pool.model
-    }
+    ambiguous = {name for layer in _layers(pool.model) if layer.kind in candidates for name in layer.names}
     return pool.matches, frozenset(ambiguous)
 
 
@@ -125,6 +134,8 @@ class _Pool:
         self.model = {name: like(shape) for name, shape in model.items()}
         self.file = {name: like(shape) for name, shape in file.items()}
         self.matches: dict[str, Match] = {}
+        self.place = {name: number for number, name in enumerate(model)}
+        self.place_in_file = {name: number for number, name in enumerate(file)}
         if not any(map(is_auxiliary, model)):
             self.file = {name: shape for name, shape in self.file.items() if not is_auxiliary(name)}
 
@@ -195,10 +206,46 @@ class _Layer:
 
     path: str
     names: tuple[str, ...]
-    kind: tuple[bool, tuple[tuple[str, Shape], ...]]
+    kind: tuple[object, ...]
 
 
-def _layers(shapes: Shapes) -> list[_Layer]:
+@dataclass(frozen=True)
+class _Module:
+    """Layers below one prefix that are not matched yet; `intact` where none of those below it is."""
+
+    layers: tuple[_Layer, ...]
+    intact: bool
+
+
+@dataclass(frozen=True)
+class _Group:
+    """Modules of one sequence of kinds of layers, as many of the model's as of the file's."""
+
+    sequence: tuple[object, ...]
+    mine: list[_Module]
+    theirs: list[_Module]
+
+    @property
+    def single(self) -> bool:
+        """A single layer on either side."""
+        return len(self.mine) == len(self.sequence) == 1
+
+    @property
+    def certain(self) -> bool:
+        """Nothing could stand for another, but for layers inside of a module whose order is whole."""
+        return self.single or (len(self.mine) == 1 and self.mine[0].intact and self.theirs[0].intact)
+
+    def pairs(self) -> list[tuple[str, str]]:
+        return [
+            pair
+            for own, other in zip(self.mine, self.theirs, strict=True)
+            for layer, counterpart in zip(own.layers, other.layers, strict=True)
+            for pair in zip(layer.names, counterpart.names, strict=True)
+        ]
+
+
+def _layers(shapes: Shapes, marked: Collection[str] = ()) -> list[_Layer]:
+    """The layers in their order; those with a marked entry are of a kind of their own."""
     members: dict[str, list[str]] = defaultdict(list)
     for name in shapes:
         members[name[: name.rfind(".") + 1]].append(name)
@@ -207,59 +254,86 @@ def _layers(shapes: Shapes) -> list[_Layer]:
         # Names of parameters that a module defines itself (gamma, scale) differ between authors: they sort last.
         ending = {name: name[len(path) :] if name[len(path) :] in _STANDARD else "~" for name in names}
         ordered = tuple(sorted(names, key=lambda name: ending[name]))
-        kind = tuple((ending[name], shapes[name]) for name in ordered)
-        layers.append(_Layer(path, ordered, (is_auxiliary(names[0]), kind)))
+        kind = (is_auxiliary(names[0]), names[0] in marked, tuple((ending[name], shapes[name]) for name in ordered))
+        layers.append(_Layer(path, ordered, kind))
     return layers
 
 
-def _match_layers(pool: _Pool) -> None:
-    """Takes modules with equal sequences of layers, then single layers; each makes others unequivocal."""
-    while _match_sequences(pool) or _match_singles(pool):
-        pass
+def _match_layers(pool: _Pool, marked: Collection[str]) -> None:
+    """Takes modules with equal sequences of layers, down to single layers; each makes others unequivocal."""
+    doubted: set[tuple[object, ...]] = set()
+    while groups := _groups(pool, marked, doubted):
+        believed = [group for group in groups if group.certain] or _in_order(pool, groups)
+        for group in believed:
+            pool.take(group.pairs(), "by shape" if group.single else "by order")
+        doubted = set() if believed else doubted | {groups[0].sequence}
 
 
-def _match_sequences(pool: _Pool) -> bool:
-    """Whether something was matched."""
-    wanted, offered = _sequences(pool.model), _sequences(pool.file)
-    before = len(pool.matches)
-    for sequence in sorted(wanted.keys() & offered.keys(), key=lambda kinds: -len(kinds)):
+def _groups(pool: _Pool, marked: Collection[str], doubted: Collection[tuple[object, ...]]) -> list[_Group]:
+    """Modules that there are as many of on either side, the longest sequences first; none is part of another."""
+    wanted = _sequences(_layers(pool.model, marked), pool.place)
+    offered = _sequences(_layers(pool.file, marked), pool.place_in_file)
+    sides: tuple[tuple[Any, set[str]], ...] = ((wanted, set()), (offered, set()))  # modules, and layers that are taken
+    groups = []
+    shared = [sequence for sequence in wanted if sequence in offered and sequence not in doubted]
+    for sequence in sorted(shared, key=lambda kinds: -len(kinds)):
         mine, theirs = (
-            [layers for layers in group[sequence] if all(name in left for layer in layers for name in layer.names)]
-            for group, left in ((wanted, pool.model), (offered, pool.file))
+            [module for module in modules[sequence] if not any(layer.path in taken for layer in module.layers)]
+            for modules, taken in sides
         )
-        if len(mine) == len(theirs):
-            for own, other in zip(mine, theirs, strict=True):
-                pool.take(_pairs(own, other), "by order")
-    return len(pool.matches) > before
+        if mine and len(mine) == len(theirs):
+            groups.append(_Group(sequence, mine, theirs))
+            for chosen, (_, taken) in zip((mine, theirs), sides, strict=True):
+                taken.update(layer.path for module in chosen for layer in module.layers)
+    return groups
 
 
-def _match_singles(pool: _Pool) -> bool:
-    wanted, offered = (_by_kind(_layers(shapes)) for shapes in (pool.model, pool.file))
-    for kind in wanted.keys() & offered.keys():
-        if len(wanted[kind]) == len(offered[kind]) == 1:
-            pool.take(_pairs(wanted[kind], offered[kind]), "by shape")
-            return True
-    return False
-
-
-def _by_kind(layers: Iterable[_Layer]) -> dict[object, list[_Layer]]:
-    found: dict[object, list[_Layer]] = defaultdict(list)
+def _sequences(layers: Iterable[_Layer], everything: Iterable[str]) -> dict[tuple[object, ...], list[_Module]]:
+    """Every module by the sequence of its layers' kinds, in order."""
+    below: dict[str, list[_Layer]] = defaultdict(list)
     for layer in layers:
-        found[layer.kind].append(layer)
-    return found
+        for prefix in _prefixes(layer.names[0]):
+            below[prefix].append(layer)
+    whole = Counter(prefix for name in everything for prefix in _prefixes(name))
+    intact: dict[tuple[_Layer, ...], bool] = {}
+    for prefix, found in below.items():
+        is_intact = whole[prefix] == sum(len(layer.names) for layer in found)
+        intact[tuple(found)] = intact.get(tuple(found), False) or is_intact
+    modules: dict[tuple[object, ...], list[_Module]] = defaultdict(list)
+    for each, is_intact in intact.items():
+        modules[tuple(layer.kind for layer in each)].append(_Module(each, is_intact))
+    return modules
 
 
-def _pairs(mine: Sequence[_Layer], theirs: Sequence[_Layer]) -> list[tuple[str, str]]:
-    return [pair for own, other in zip(mine, theirs, strict=True) for pair in zip(own.names, other.names, strict=True)]
+def _in_order(pool: _Pool, groups: Sequence[_Group]) -> list[_Group]:
+    """Those of the groups whose order may tell what belongs together.
+
+    That is only to be believed where all else in the same parts of the model is in the file's order too, but for a few
+    layers that stand elsewhere: where the group is on the longest common sequence.
+    """
+    tentative = {name: found.source for name, found in pool.matches.items()}
+    tentative |= {name: source for group in groups for name, source in group.pairs()}
+    believed = []
+    for group in groups:
+        parts = {name.split(".")[0] for name, _ in group.pairs()}
+        around = sorted((pool.place[name], name) for name in tentative if name.split(".")[0] in parts)
+        kept = _longest_increasing([pool.place_in_file[tentative[name]] for _, name in around])
+        if {pool.place_in_file[source] for _, source in group.pairs()} <= kept:
+            believed.append(group)
+    return believed
 
 
-def _sequences(shapes: Shapes) -> dict[tuple[object, ...], list[tuple[_Layer, ...]]]:
-    """Every module of two layers and more, by the sequence of their kinds, in order."""
-    modules: dict[str, list[_Layer]] = defaultdict(list)
-    for layer in _layers(shapes):
-        for prefix in (*_prefixes(layer.path[:-1]), layer.path) if layer.path else ("",):
-            modules[prefix].append(layer)
-    found: dict[tuple[object, ...], list[tuple[_Layer, ...]]] = defaultdict(list)
-    for layers in dict.fromkeys(tuple(each) for each in modules.values() if len(each) > 1):
-        found[tuple(layer.kind for layer in layers)].append(layers)
+def _longest_increasing(numbers: Sequence[int]) -> set[int]:
+    """The members of a longest increasing subsequence of different numbers (patience sorting)."""
+    ends: list[int] = []
+    before: dict[int, int | None] = {}
+    for number in numbers:
+        at = bisect_left(ends, number)
+        before[number] = ends[at - 1] if at else None
+        ends[at : at + 1] = [number]
+    found: set[int] = set()
+    last = ends[-1] if ends else None
+    while last is not None:
+        found.add(last)
+        last = before[last]
     return found
