@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -60,6 +61,7 @@ def isolated_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("SEGCTL_RUNS", str(tmp_path / "runs"))
     monkeypatch.setenv("SEGCTL_STATE_DIR", str(tmp_path / "state"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 
 @pytest.fixture(scope="session")
@@ -70,3 +72,15 @@ def test_data() -> Path:
     if not (folder / "MANIFEST.md").is_file():
         pytest.skip(f"no real test data at {folder}; set SEGCTL_TEST_DATA")
     return folder
+
+
+@pytest.fixture(scope="session")
+def reference_vectors() -> dict[str, Any]:
+    """Inputs of losses and metrics with what they must give, computed in float64 by independent methods."""
+    import torch
+
+    beside = Path(__file__).resolve().parents[2] / "shared" / "reference"
+    file = Path(os.environ.get("SEGCTL_TEST_REFERENCE", beside)) / "vectors.pt"
+    if not file.is_file():
+        pytest.skip(f"no reference vectors at {file}; set SEGCTL_TEST_REFERENCE")
+    return dict(torch.load(file, weights_only=True))

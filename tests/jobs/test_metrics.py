@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,13 +19,9 @@ def count_by_hand(target: np.ndarray, prediction: np.ndarray, num_classes: int) 
     return counts
 
 
-@pytest.fixture(scope="module")
-def reference() -> dict:
-    beside = Path(__file__).resolve().parents[3] / "shared" / "reference"
-    file = Path(os.environ.get("SEGCTL_TEST_REFERENCE", beside)) / "vectors.pt"
-    if not file.is_file():
-        pytest.skip(f"no reference vectors at {file}; set SEGCTL_TEST_REFERENCE")
-    return torch.load(file, weights_only=True)["metrics"]
+@pytest.fixture
+def reference(reference_vectors: dict) -> dict:
+    return reference_vectors["metrics"]
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.int32, torch.int64])

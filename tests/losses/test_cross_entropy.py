@@ -2,35 +2,19 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from math import log
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from rows import IGNORED, SURE, UNSURE, classes, pixels
 from torch import Tensor
 
 from segctl import registry
 from segctl.config.schema import Plugin
 from segctl.errors import ConfigError, PluginError
 from segctl_losses.cross_entropy import CrossEntropy
-
-IGNORED = 255
-
-
-def pixels(*logits: tuple[float, ...]) -> Tensor:
-    """One image of height 1 with these logits at its pixels: (1, C, 1, W)."""
-    return torch.tensor(logits).T[None, :, None, :].clone()
-
-
-def classes(*values: int) -> Tensor:
-    return torch.tensor(values)[None, None, :]
-
-
-# Softmax of (0, ln 3) is (1/4, 3/4); of (0, 0) it is (1/2, 1/2).
-SURE, UNSURE = (0.0, log(3)), (0.0, 0.0)
 
 
 def test_is_the_mean_over_the_pixels_that_are_not_ignored() -> None:
@@ -224,13 +208,9 @@ def test_a_misspelt_scheme_is_refused_with_the_nearest() -> None:
 # ---- the reference vectors: computed in float64 by an independent method
 
 
-@pytest.fixture(scope="module")
-def vectors() -> dict[str, Any]:
-    beside = Path(__file__).resolve().parents[3] / "shared" / "reference"
-    file = Path(os.environ.get("SEGCTL_TEST_REFERENCE", beside)) / "vectors.pt"
-    if not file.is_file():
-        pytest.skip(f"no reference vectors at {file}; set SEGCTL_TEST_REFERENCE")
-    return dict(torch.load(file, weights_only=True)["ce_aux"])
+@pytest.fixture
+def vectors(reference_vectors: dict[str, Any]) -> dict[str, Any]:
+    return dict(reference_vectors["ce_aux"])
 
 
 def named(vectors: dict[str, Any]) -> dict[str, Tensor]:
