@@ -32,9 +32,8 @@ def test_boundaries_that_lie_within_the_tolerance_cost_nothing() -> None:
 
 
 def test_precision_and_recall() -> None:
-    # Truth: class 1 from column 8. Predicted: also columns 2 and 3, so that two thirds of the predicted boundary of
-    # class 1 (columns 2, 3 and 8) are beside any true one, and half of class 0's (columns 1, 4, 7: one of three is
-    # right). All of the true boundary is found.
+    # Columns 2 and 3 are taken for class 1 as well: of its predicted boundary (columns 2, 3 and 8) one third is right,
+    # of class 0's (columns 1, 4 and 7) too. All of the true boundary is found.
     predicted = halves(8)
     predicted[..., 2:4] = 1
 
@@ -60,8 +59,9 @@ def test_ignored_pixels_make_no_boundary_unless_the_window_reaches_over_them() -
     target[..., 6:10] = IGNORED
 
     assert loss(halves(8), target) == 0
-    assert loss(halves(2), target, boundary=11) == pytest.approx(0.5, abs=0.5)
+    # Column 5 and column 10 see each other in a window of 11.
     assert loss(halves(8), target, boundary=11) == pytest.approx(0, abs=1e-6)
+    assert loss(halves(2), target, boundary=11) == pytest.approx(1)
 
 
 def test_only_classes_with_a_boundary_count_and_each_image_for_itself() -> None:

@@ -110,7 +110,7 @@ def test_focal(reference_vectors: dict[str, Any], options: dict[str, Any], name:
 
 @pytest.mark.parametrize(("alpha", "name"), [(0.25, "binary_gamma2_alpha025"), (None, "binary_gamma2")])
 def test_focal_of_two_classes_in_one_map(reference_vectors: dict[str, Any], alpha: float | None, name: str) -> None:
-    """RetinaNet's form: one logit, positive or not. The one class of the map is class 0, so positives are labelled 0."""
+    """RetinaNet's form: one logit, positive or not. The only class of the map is class 0, which positives get."""
     vectors = reference_vectors["focal"]
     label = vectors["binary_label"][:, 0]
     target = torch.where(label == -1, -1, 1 - label)
