@@ -36,7 +36,7 @@ FAULTS: list[tuple[Callable[..., Any], str, str]] = [
 ]
 
 
-@pytest.mark.parametrize("factory", [toys.Good, toys.good_function])
+@pytest.mark.parametrize("factory", [toys.Good, toys.good_function, toys.half_cross_entropy])
 def test_a_good_loss_passes_every_check(factory: Callable[..., Any]) -> None:
     checks = check_loss(factory)
 
@@ -62,6 +62,7 @@ def test_a_loss_that_needs_more_outputs_is_given_them() -> None:
     assert [check.name for check in check_loss(toys.NeedsSceneLogits) if check.failed] == ["scalar terms"]
 
     assert_loss(toys.NeedsSceneLogits, outputs=lambda logits: {"out": logits, "se": logits.mean((2, 3))})
+    assert_loss(toys.SaysWhatItNeeds)
 
 
 def test_options_reach_the_loss() -> None:

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from segctl.plugin import loss
+
 
 def main(outputs: Any) -> Tensor:
     logits: Tensor = outputs["out"] if isinstance(outputs, Mapping) else outputs
@@ -50,6 +52,17 @@ class NeedsSceneLogits(Good):
         if not isinstance(outputs, Mapping) or "se" not in outputs:
             raise KeyError("se")
         return super().__call__(outputs["out"], target) + 0.0 * outputs["se"].sum()
+
+
+@loss(outputs=lambda logits: {"out": logits, "se": logits.mean((2, 3))})
+class SaysWhatItNeeds(NeedsSceneLogits):
+    """Declares how the outputs of its model look."""
+
+
+def half_cross_entropy(create_loss: Any) -> Any:
+    """Made of another plugin."""
+    whole = create_loss("cross_entropy", {"aux_weight": 0.0})
+    return lambda outputs, target: 0.5 * whole(outputs, target)["out"]
 
 
 # ---- faults, each in one place

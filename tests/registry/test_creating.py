@@ -31,6 +31,9 @@ def weighted(num_classes: int, class_pixels, *, power: float = 0.5):
 def keyword(*, ignore_index: int):
     return {"ignore_index": ignore_index}
 
+def both(create_loss, *, second: str = "keyword"):
+    return [create_loss("Plain", {"smooth": "2"}), create_loss(second)]
+
 class Roads:
     classes = ("road", "rest")
     layout = ("images", "masks/all")
@@ -59,7 +62,7 @@ def acme(install, tmp_path, monkeypatch):
         "1.0",
         {"acme_creating.py": SOURCE},
         models={"net": "acme_creating:net"},
-        losses={name: f"acme_creating:{name}" for name in ("Plain", "weighted", "keyword")},
+        losses={name: f"acme_creating:{name}" for name in ("Plain", "weighted", "keyword", "both")},
         datasets={name.lower(): f"acme_creating:{name}" for name in ("Roads", "Drawn", "Late")},
     )
     monkeypatch.syspath_prepend(site)
@@ -85,6 +88,17 @@ def test_a_loss_gets_the_facts_that_it_asks_for_and_pixels_are_not_counted_for_i
     assert make("Plain").given == {"smooth": 1.0}
     assert make("keyword") == {"ignore_index": 255}
     assert make("weighted") == {"num_classes": 3, "weights": count, "power": 0.5}
+
+
+def test_a_loss_may_be_made_of_others_by_name_and_for_the_same_data():
+    facts = {"num_classes": 3, "ignore_index": 7, "class_pixels": list}
+
+    plain, keyword = create_loss(resolve_plugin("losses", Plugin(name="both")), **facts)
+
+    assert plain.given == {"smooth": 2.0}
+    assert keyword == {"ignore_index": 7}
+    with pytest.raises(PluginError, match="There is no loss 'keywords'"):
+        create_loss(Plugin(name="both", options={"second": "keywords"}), **facts)
 
 
 def test_a_wrong_option_is_refused_before_anything_is_made():
