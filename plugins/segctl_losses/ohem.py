@@ -71,7 +71,8 @@ class OHEM(MapLoss):
         ascending = torch.where(valid, probabilities, torch.inf).flatten().sort().values
         # Ignored pixels are behind all others: with fewer labelled ones than wanted, the last of these is taken.
         last = (valid.sum() - 1).clamp(0, wanted)
-        return (probabilities < ascending[last].clamp(min=self.threshold)) & valid
+        bound = ascending.gather(0, last[None]).clamp(min=self.threshold)  # an index of one number would wait for it
+        return (probabilities < bound) & valid
 
 
 def _highest(values: Tensor, count: int) -> Tensor:
