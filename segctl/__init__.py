@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from segctl.submit import evaluate as evaluate
     from segctl.submit import resume as resume
     from segctl.submit import train as train
+    from segctl.weights import import_weights as import_weights
 
 __version__ = "0.1.0"
 
@@ -35,9 +36,10 @@ _COMMANDS = {
     "status": "segctl.status",
     "logs": "segctl.logs",
     "cancel": "segctl.cancel",
+    "import_weights": "segctl.weights",
 }
 
-__all__ = ["__version__", "cancel", "evaluate", "logs", "predict", "resume", "status", "train"]
+__all__ = ["__version__", "cancel", "evaluate", "import_weights", "logs", "predict", "resume", "status", "train"]
 
 
 def __getattr__(name: str) -> Any:

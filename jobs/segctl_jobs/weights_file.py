@@ -81,12 +81,22 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 
 
 def _read_torch(path: Path) -> tuple[Any, tuple[str, ...]]:
+    if _is_torchscript(path):  # torch.load would hand it over to torch.jit.load
+        raise WeightsError(f"{path} is a TorchScript program, not weights.", "Save its state dict instead.")
     try:
         return torch.load(path, map_location="cpu", weights_only=True), ()
     except pickle.UnpicklingError as error:
         return _read_with_stand_ins(path, error)
     except Exception as error:  # what torch.load raises on a damaged or foreign file is not a fixed set
         raise _unreadable(path, error) from error
+
+
+def _is_torchscript(path: Path) -> bool:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return any(name.endswith("/constants.pkl") for name in archive.namelist())
+    except (zipfile.BadZipFile, OSError):
+        return False
 
 
 class _StandIn:
@@ -115,10 +125,6 @@ def _read_with_stand_ins(path: Path, refused: Exception) -> tuple[Any, tuple[str
 
 
 def _unreadable(path: Path, error: Exception) -> WeightsError:
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            if any(name.endswith("constants.pkl") for name in archive.namelist()):
-                return WeightsError(f"{path} is a TorchScript program, not weights.", "Save its state dict instead.")
     reason = f"it is damaged, or holds more than tensors ({type(error).__name__})"
     return WeightsError(
         f"{path} cannot be read as PyTorch weights: {reason}.",

@@ -76,7 +76,7 @@ def import_weights(
 
     given = options.configured(context.params)
     with output.busy("Matching weights"):
-        run_import(
+        imported = run_import(
             file,
             model,
             options={key.removeprefix("model."): value for key, value in given.items() if key.startswith("model.")},
@@ -85,6 +85,9 @@ def import_weights(
             out=out,
             on_report=show,
         )
+    random = [entry.name for how in ("missing", "ambiguous", "misshaped") for entry in imported.of(how)]
+    if random:
+        output.note(f"note: {len(random)} entries stay random: {_some(random)}.")
     output.note(f"{out} is for --model.weights of segctl train.")
 
 

@@ -1,0 +1,268 @@
+"""`segctl weights import`: what it writes gives the logits of the model that the file was saved from."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import zipfile
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torchvision
+from programs import Said
+from torch import Tensor, nn
+
+import segctl
+from segctl.config.schema import Plugin
+from segctl.errors import ConfigError, SegctlError, WeightsError
+from segctl.registry import create_model
+
+IMAGE = torch.rand(2, 3, 65, 97, generator=torch.Generator().manual_seed(0))
+
+
+def random_model(name: str, num_classes: int, **options: Any) -> nn.Module:
+    """With statistics of its own, so that a BatchNorm in a wrong place shows."""
+    torch.manual_seed(7)
+    return _shaken(create_model(Plugin(name=name, options=options), num_classes))
+
+
+def _shaken(model: nn.Module) -> nn.Module:
+    for name, value in model.state_dict().items():
+        if name.endswith("running_mean"):
+            value.uniform_(-0.5, 0.5)
+        elif name.endswith("running_var"):
+            value.uniform_(0.5, 1.5)
+    return model.eval()
+
+
+def logits(model: nn.Module) -> Tensor:
+    with torch.no_grad():
+        return model.eval()(IMAGE)["out"]
+
+
+def start_from(weights: Path, name: str, num_classes: int, **options: Any) -> nn.Module:
+    """The model as a training makes it with `--model.weights`."""
+    return create_model(Plugin(name=name, options={**options, "weights": str(weights)}), num_classes)
+
+
+def renamed(state: Mapping[str, Tensor], *rules: tuple[str, str]) -> OrderedDict[str, Tensor]:
+    found: OrderedDict[str, Tensor] = OrderedDict()
+    for name, value in state.items():
+        for old, new in rules:
+            name = name.replace(old, new, 1) if name.startswith(old) else name
+        found[name] = value
+    return found
+
+
+# --- What is brought in ---
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["fcn_resnet50", "deeplabv3_resnet50"])
+def test_torchvisions_models_give_identical_logits(name: str, tmp_path: Path) -> None:
+    theirs = _shaken(torchvision.models.get_model(name, weights=None, weights_backbone=None, aux_loss=True))
+    torch.save(theirs.state_dict(), tmp_path / "theirs.pth")
+    own, backbone = name.split("_")
+    report = segctl.import_weights(
+        tmp_path / "theirs.pth", own, out=tmp_path / "ours.pt", options={"backbone": backbone}
+    )
+    assert report.complete
+    assert report.num_classes == 21
+    assert {entry.how for entry in report.entries} == {"exact"}
+    assert torch.equal(logits(start_from(tmp_path / "ours.pt", own, 21, backbone=backbone)), logits(theirs))
+
+
+def test_a_model_whose_names_are_all_others(tmp_path: Path) -> None:
+    theirs = random_model("enet", 11)
+    layers: dict[str, str] = {}
+    state = OrderedDict()
+    for name, value in theirs.state_dict().items():
+        layer, _, ending = name.rpartition(".")
+        state[f"module.{layers.setdefault(layer, f'encoder_{len(layers)}')}.{ending}"] = value
+    torch.save({"epoch": 3, "state_dict": state}, tmp_path / "theirs.pth.tar")
+    report = segctl.import_weights(tmp_path / "theirs.pth.tar", "enet", out=tmp_path / "ours.pt")
+    assert report.num_classes == 11
+    assert {entry.how for entry in report.entries} == {"by order"}
+    assert any("not by names" in notice for notice in report.notices)
+    assert torch.equal(logits(start_from(tmp_path / "ours.pt", "enet", 11)), logits(theirs))
+
+
+def test_the_reference_projects_checkpoint(tmp_path: Path) -> None:
+    theirs = random_model("fcn", 4, backbone="resnet18")
+    rules = (("backbone.", "pretrained."), ("classifier.", "head.block."), ("aux_classifier.", "auxlayer.block."))
+    state = renamed(theirs.state_dict(), *rules)
+    state["pretrained.fc.weight"], state["pretrained.fc.bias"] = torch.zeros(1000, 512), torch.zeros(1000)
+    torch.save(state, tmp_path / "fcn_resnet18_pascal_voc.pth")
+    report = segctl.import_weights(
+        tmp_path / "fcn_resnet18_pascal_voc.pth", "fcn", out=tmp_path / "ours.pt", options={"backbone": "resnet18"}
+    )
+    assert {entry.how for entry in report.entries} == {"renamed"}
+    assert report.unused == ("pretrained.fc.weight", "pretrained.fc.bias")
+    ours = start_from(tmp_path / "ours.pt", "fcn", 4, backbone="resnet18")
+    assert torch.equal(logits(ours), logits(theirs))
+    assert torch.equal(ours.state_dict()["aux_classifier.4.bias"], theirs.state_dict()["aux_classifier.4.bias"])
+
+
+def lightning_checkpoint(theirs: nn.Module) -> dict[str, Any]:
+    """As a Lightning module around a model of segmentation_models_pytorch saves itself, its hyper-parameters too."""
+    rules = (("backbone.", "encoder."), ("classifier.4.", "segmentation_head.0."), ("classifier.", "decoder.block."))
+    state = OrderedDict((f"model.{name}", value) for name, value in renamed(theirs.state_dict(), *rules).items())
+    state["loss_fn.weight"] = torch.ones(4)
+    return {"state_dict": state, "hyper_parameters": argparse.Namespace(lr=0.1), "optimizer_states": [{"state": {}}]}
+
+
+def test_a_lightning_checkpoint_that_holds_more_than_tensors(tmp_path: Path) -> None:
+    theirs = random_model("fcn", 4, backbone="resnet18", aux=False)
+    torch.save(lightning_checkpoint(theirs), tmp_path / "last.ckpt")
+    report = segctl.import_weights(
+        tmp_path / "last.ckpt", "fcn", out=tmp_path / "ours.pt", options={"backbone": "resnet18", "aux": "false"}
+    )
+    assert report.complete
+    assert report.unused == ("loss_fn.weight",)
+    assert "argparse.Namespace" in report.notices[0]
+    ours = start_from(tmp_path / "ours.pt", "fcn", 4, backbone="resnet18", aux=False)
+    assert torch.equal(logits(ours), logits(theirs))
+
+
+def test_a_safetensors_file(tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    theirs = random_model("enet", 3)
+    save_file({f"net.{name}": value for name, value in theirs.state_dict().items()}, tmp_path / "model.safetensors")
+    segctl.import_weights(tmp_path / "model.safetensors", "enet", out=tmp_path / "ours.pt")
+    assert torch.equal(logits(start_from(tmp_path / "ours.pt", "enet", 3)), logits(theirs))
+
+
+def test_the_moving_average_goes_before_the_weights(tmp_path: Path) -> None:
+    theirs = random_model("enet", 3)
+    noise = {name: torch.zeros_like(value) for name, value in theirs.state_dict().items()}
+    torch.save({"model": noise, "model_ema": theirs.state_dict(), "epoch": 2}, tmp_path / "theirs.pth")
+    report = segctl.import_weights(tmp_path / "theirs.pth", "enet", out=tmp_path / "ours.pt")
+    assert report.notices == ("theirs.pth holds several sets of weights; model_ema was taken, not model.",)
+    assert torch.equal(logits(start_from(tmp_path / "ours.pt", "enet", 3)), logits(theirs))
+
+
+def test_the_file_says_where_it_comes_from(tmp_path: Path) -> None:
+    torch.save(random_model("enet", 3).state_dict(), tmp_path / "theirs.pth")
+    segctl.import_weights(tmp_path / "theirs.pth", "enet", out=tmp_path / "ours.pt")
+    origin = torch.load(tmp_path / "ours.pt", weights_only=True)["segctl"]
+    assert origin["model"] == {"name": "enet", "weights": None}
+    assert (origin["file"], origin["num_classes"], origin["random"]) == ("theirs.pth", 3, [])
+
+
+# --- What is refused ---
+
+
+@pytest.fixture
+def other_classes(tmp_path: Path) -> Path:
+    torch.save(random_model("fcn", 6, backbone="resnet18", aux=False).state_dict(), tmp_path / "six.pth")
+    return tmp_path / "six.pth"
+
+
+OPTIONS = ("--model", "fcn", "--model.backbone", "resnet18", "--model.aux=false")
+
+
+def test_another_number_of_classes(other_classes: Path, segctl: Callable[..., Said], tmp_path: Path) -> None:
+    said = segctl("weights", "import", other_classes, *OPTIONS, "--num-classes", "4", "-o", tmp_path / "ours.pt")
+    assert said.code == 1
+    assert "classifier.4.weight: 6x128x1x1 instead of 4x128x1x1" in said.out
+    assert "It is for 6 classes, not 4: --num-classes 6 takes all of it, --partial all but these." in said.err
+    assert not (tmp_path / "ours.pt").exists()
+
+
+def test_partial_takes_the_rest_and_says_what_stays_random(
+    other_classes: Path, segctl: Callable[..., Said], tmp_path: Path
+) -> None:
+    argv = ["weights", "import", other_classes, *OPTIONS, "--num-classes", "4", "--partial", "--json"]
+    said = segctl(*argv, "-o", tmp_path / "ours.pt")
+    assert said.code == 0
+    report = json.loads(said.out)
+    assert not report["complete"]
+    random = [entry["name"] for entry in report["entries"] if entry["how"] == "misshaped"]
+    assert random == ["classifier.4.weight", "classifier.4.bias"]
+    assert "stay random: classifier.4.weight, classifier.4.bias" in said.err
+    ours = start_from(tmp_path / "ours.pt", "fcn", 4, backbone="resnet18", aux=False).state_dict()
+    theirs = torch.load(other_classes, weights_only=True)
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours if name not in random)
+    assert torch.isfinite(ours["classifier.4.weight"]).all()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"backbone": "resnet18"}, "It has no auxiliary head: --model.aux false does without"),
+        # Eight blocks more, each of two convolutions and two BatchNorms of 4.
+        ({"backbone": "resnet34", "aux": False}, "of its 187 entries 80 not in the file"),
+        ({"backbone": "resnet18", "weights": "x.pth"}, "model.weights: the weights are those of the file"),
+        ({"backbone": "resnet19"}, "model.backbone: 'resnet19' is not one of"),
+    ],
+)
+def test_another_model_than_the_files(options: dict[str, Any], words: str, other_classes: Path, tmp_path: Path) -> None:
+    with pytest.raises(SegctlError, match=words):
+        segctl.import_weights(other_classes, "fcn", options=options, out=tmp_path / "ours.pt")
+    assert not (tmp_path / "ours.pt").exists()
+
+
+def test_a_deeper_models_file_is_not_cut_to_size(tmp_path: Path) -> None:
+    torch.save(random_model("fcn", 3, backbone="resnet34", aux=False).state_dict(), tmp_path / "deep.pth")
+    options = {"backbone": "resnet18", "aux": False}
+    with pytest.raises(WeightsError, match=r"the file has 80 more beside them \(backbone\.layer1\.2\.conv1"):
+        segctl.import_weights(tmp_path / "deep.pth", "fcn", options=options, out=tmp_path / "ours.pt")
+
+
+def test_nothing_that_matches_is_refused_partial_or_not(tmp_path: Path) -> None:
+    torch.save({"a.weight": torch.zeros(5, 4, 3, 3), "a.bias": torch.zeros(5)}, tmp_path / "theirs.pth")
+    with pytest.raises(WeightsError, match=r"Nothing in .* matches model enet"):
+        segctl.import_weights(tmp_path / "theirs.pth", "enet", num_classes=2, partial=True, out=tmp_path / "o.pt")
+    with pytest.raises(ConfigError, match="do not say how many classes"):
+        segctl.import_weights(tmp_path / "theirs.pth", "enet", out=tmp_path / "o.pt")
+
+
+class Evil:
+    def __init__(self, call: tuple[Callable[..., object], tuple[object, ...]]) -> None:
+        self.call = call
+
+    def __reduce__(self) -> tuple[Callable[..., object], tuple[object, ...]]:
+        return self.call
+
+
+def test_no_code_of_a_file_is_run(tmp_path: Path) -> None:
+    state, trace = random_model("enet", 3).state_dict(), tmp_path / "was-here"
+    torch.save({"state_dict": state, "more": Evil((eval, (f"open({str(trace)!r}, 'w')",)))}, tmp_path / "evil.pth")
+    segctl.import_weights(tmp_path / "evil.pth", "enet", out=tmp_path / "ours.pt")  # the weights, and nothing else
+    torch.save({"state_dict": state, "more": Evil((os.system, (f"touch {trace}",)))}, tmp_path / "worse.pth")
+    with pytest.raises(WeightsError, match="cannot be read"):
+        segctl.import_weights(tmp_path / "worse.pth", "enet", out=tmp_path / "ours.pt")
+    assert not trace.exists()
+
+
+def test_files_that_hold_no_state_dict(tmp_path: Path) -> None:
+    (tmp_path / "damaged.pth").write_bytes(b"PK\x03\x04 nonsense")
+    with zipfile.ZipFile(tmp_path / "program.pt", "w") as archive:  # how a TorchScript program is told
+        archive.writestr("program/constants.pkl", b"")
+    torch.save({"epoch": 3, "metrics": [0.5]}, tmp_path / "empty.pth")
+    for name, words in {
+        "damaged.pth": "cannot be read",
+        "program.pt": "is a TorchScript program",
+        "empty.pth": "holds no state dict",
+        "absent.pth": "does not exist",
+    }.items():
+        with pytest.raises(WeightsError, match=words):
+            segctl.import_weights(tmp_path / name, "enet", out=tmp_path / "ours.pt")
+
+
+def test_the_table_has_a_row_for_each_part(segctl: Callable[..., Said], tmp_path: Path) -> None:
+    torch.save(random_model("enet", 3).state_dict(), tmp_path / "theirs.pth")
+    said = segctl("weights", "import", tmp_path / "theirs.pth", "--model", "enet", "-o", tmp_path / "ours.pt")
+    assert said.code == 0
+    lines = said.out.splitlines()
+    assert lines[0].split() == ["PART", "ENTRIES", "EXACT"]
+    # An initial block of a convolution, a BatchNorm of 4 and a PReLU; a last convolution with a bias.
+    assert lines[1].split() == ["initial", "6", "6"]
+    assert lines[-1].split() == ["fullconv", "2", "2"]
+    assert "is for --model.weights" in said.err
