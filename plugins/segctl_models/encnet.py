@@ -6,7 +6,7 @@ encoding layer is that of Zhang, Xue and Dana, "Deep TEN: Texture Encoding Netwo
 https://arxiv.org/abs/1612.02844.
 
 Where the paper leaves a choice or its authors changed their mind, this is their release
-(https://github.com/zhanghang1989/PyTorch-Encoding) without its later lateral connections: the ResNet has a stem of three
+(https://github.com/zhanghang1989/PyTorch-Encoding) without its later lateral connections: a ResNet has a stem of three
 3x3 convolutions; the context module works on 512 channels; encodings are averaged over the codewords where the paper
 sums them; the weighted features are added to the features, and do not replace them; and the third stage has an FCN head
 where the paper has another context module with an SE-loss.

@@ -21,7 +21,7 @@ from torchvision.models import get_model_weights
 
 from segctl.errors import WeightsError, listing
 
-__all__ = ["StateDict", "imagenet_url", "initialise", "under_backbone"]
+__all__ = ["StateDict", "imagenet_url", "initialise", "read_state", "under_backbone"]
 
 StateDict = Mapping[str, Tensor]
 
@@ -74,7 +74,7 @@ def initialise(
         hint = "Delete that file to have it downloaded again."
     else:
         return model
-    state, required = _translate(_read(path, hint), model, from_imagenet, optional)
+    state, required = _translate(read_state(path, hint), model, from_imagenet, optional)
     faults = _faults(model.state_dict(), state, required)
     if faults:
         raise WeightsError(f"The weights in {path} do not fit the model: of their entries, {listing(faults)}.", hint)
@@ -144,8 +144,12 @@ def _some(keys: list[str]) -> str:
     return ", ".join(keys[:3]) + (", ..." if len(keys) > 3 else "")
 
 
-def _read(path: Path, hint: str) -> StateDict:
-    """Reads a state dict without running code from the file.
+def read_state(path: Path, hint: str) -> StateDict:
+    """Reads a state dict, or the one in a checkpoint, without running code from the file.
+
+    Args:
+        path: What `torch.save` wrote.
+        hint: The way out, should that fail.
 
     Raises:
         WeightsError: There is no such file, it is damaged, or holds something else.
