@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
-import zipfile
-import zlib
 from pathlib import Path
 
 from segctl.errors import CheckpointError
+from segctl.runs.checkpoint_file import verify
 from segctl.runs.run import Run
 
 
@@ -24,7 +23,7 @@ def choose(run: Run, which: str = "best") -> tuple[Path, tuple[str, ...]]:
     """
     best = run.checkpoints / "best.pt"
     if which == "best" and best.exists():
-        _verify(best)
+        verify(best, _OTHERS)
         return best.resolve(), ()
     if which in ("best", "last"):
         path, notices = _last(run)
@@ -33,7 +32,7 @@ def choose(run: Run, which: str = "best") -> tuple[Path, tuple[str, ...]]:
     path = Path(which)
     if not path.is_file():
         raise CheckpointError(f"There is no checkpoint {which!r}.", "Give best, last or the path of a checkpoint file.")
-    _verify(path)
+    verify(path, _OTHERS)
     return path.resolve(), ()
 
 
@@ -54,7 +53,7 @@ def _last(run: Run) -> tuple[Path, tuple[str, ...]]:
     damaged: list[CheckpointError] = []
     for path in paths:
         try:
-            _verify(path)
+            verify(path, _OTHERS)
         except CheckpointError as error:
             damaged.append(error)
             continue
@@ -64,19 +63,6 @@ def _last(run: Run) -> tuple[Path, tuple[str, ...]]:
     raise CheckpointError(
         f"{run.id} has no checkpoint yet.", "It gets its first one at the first evaluation, or when it is stopped."
     )
-
-
-def _verify(path: Path) -> None:
-    """A checkpoint is a zip archive (torch's format), every record of which carries a CRC-32."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            record = archive.testzip()
-    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, ValueError) as error:
-        raise CheckpointError(f"The checkpoint {path} is damaged: {error}.", _OTHERS) from error
-    if record is not None:
-        raise CheckpointError(
-            f"The checkpoint {path} is damaged: the checksum of its record {record} is wrong.", _OTHERS
-        )
 
 
 _OTHERS = "Choose another one with --checkpoint: best, last or a file in the run's folder checkpoints/."

@@ -11,7 +11,6 @@ import logging
 import os
 import shutil
 import threading
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from segctl.errors import CheckpointError
+from segctl.runs.checkpoint_file import verify
 from segctl.runs.files import replacing
 
 log = logging.getLogger(__name__)
@@ -123,16 +123,9 @@ def read(path: Path) -> dict[str, Any]:
     Raises:
         CheckpointError: There is no such file, or it is damaged, or segctl did not write it.
     """
+    verify(path)
     try:
-        with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()
-        if damaged is not None:
-            raise CheckpointError(f"The checkpoint {path} is damaged: the checksum of its record {damaged} is wrong.")
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise CheckpointError(f"There is no checkpoint {path}.") from None
-    except CheckpointError:
-        raise
     except Exception as error:
         raise CheckpointError(
             f"The checkpoint {path} cannot be read ({type(error).__name__}: {_first_line(error)})."
