@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -21,7 +20,7 @@ from pathlib import Path
 
 from segctl.errors import PluginError
 from segctl.registry import PluginEntry
-from segctl.runs.files import read_json, write_json
+from segctl.runs.files import cache_folder, read_json, write_json
 
 __all__ = ["failures"]
 
@@ -54,10 +53,7 @@ def failures(entries: Iterable[PluginEntry]) -> dict[PluginEntry, str]:
 
 
 def _cache_file() -> Path:
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"))
-    if not folder.is_absolute():  # a container's user may have no home
-        folder = Path(tempfile.gettempdir())
-    return folder / "segctl" / f"imports-{_digest(sys.prefix, sys.executable)}.json"
+    return cache_folder() / f"imports-{_digest(sys.prefix, sys.executable)}.json"
 
 
 def _key(entry: PluginEntry) -> str:

@@ -20,7 +20,9 @@ A plugin is a function or a class named by an entry point; its keyword-only argu
     ``(image, mask)``: ``(H, W, 3)`` uint8 RGB and ``(H, W)`` integer class indices (or `ignore_index`) as numpy arrays,
     and ``name(index)``, the sample's name in messages and file names. The facts of `DatasetInfo` are attributes of the
     class, or of the instance where they are only known then. The module must not import torch: `segctl plugins show`
-    and downloads work without it.
+    and downloads work without it. Two methods are optional: ``mask(index)`` gives the mask alone, where that is
+    quicker, and ``fingerprint()`` a text that changes whenever a mask of the split does (or None), so that what is
+    counted in the masks need not be counted again.
 """
 
 from __future__ import annotations

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -15,12 +12,8 @@ from segctl import registry
 from segctl.config.schema import Config, Plugin
 from segctl.errors import ConfigError, DataError, PluginError
 from segctl.plugin import DatasetInfo, SegmentationDataset, dataset_info
-from segctl.runs.files import read_json, write_json
-from segctl_jobs.distributed import World
 
-log = logging.getLogger(__name__)
-
-INITIAL_WEIGHTS = {"pretrained": False, "weights": None}
+INITIAL_WEIGHTS = {"pretrained": False, "weights": None, "upsampling_weights": None}
 
 
 def open_split(config: Config, split: str | None, *, training: bool) -> tuple[SegmentationDataset, DatasetInfo]:
@@ -58,32 +51,6 @@ def create_loss(config: Config, info: DatasetInfo, class_pixels: Callable[[], li
             "What is learnt belongs into the model; its outputs reach the loss.",
         )
     return loss
-
-
-def count_class_pixels(dataset: SegmentationDataset, info: DatasetInfo, world: World, cache: Path) -> list[int]:
-    """Pixels of each class in all masks of `dataset`; each process counts its share, and the sum is kept in `cache`.
-
-    Masks come from the data set's ``mask(index)`` where it has one, which spares decoding the images.
-    """
-    counts = (read_json(cache) or {}).get("class_pixels")
-    # All processes must take the same way: a file system may show the cache to some of them later than to others.
-    if world.sum(torch.tensor(int(counts is None))).item() == 0:
-        return list(counts)  # type: ignore[arg-type]
-    log.info("counting the pixels of each class in %d masks", len(dataset))
-    read_mask = getattr(dataset, "mask", lambda index: dataset[index][1])
-
-    def count(index: int) -> np.ndarray:
-        mask = np.asarray(read_mask(index))
-        return np.bincount(mask[mask != info.ignore_index], minlength=len(info.classes))[: len(info.classes)]
-
-    with ThreadPoolExecutor(4) as threads:
-        own = sum(
-            threads.map(count, range(world.rank, len(dataset), world.size)), np.zeros(len(info.classes), np.int64)
-        )
-    total = [int(pixels) for pixels in world.sum(torch.from_numpy(np.asarray(own, dtype=np.int64))).tolist()]
-    if world.is_main:
-        write_json(cache, {"class_pixels": total})
-    return total
 
 
 def amp_dtype(setting: str, device: torch.device) -> torch.dtype | None:

@@ -22,7 +22,8 @@ from segctl.errors import ConfigError, NonFiniteLossError, listing
 from segctl.plugin import DatasetInfo, SegmentationDataset, model_traits
 from segctl.runs.run import Run
 from segctl_jobs import checkpoint
-from segctl_jobs.build import amp_dtype, count_class_pixels, create_loss, create_model
+from segctl_jobs.build import amp_dtype, create_loss, create_model
+from segctl_jobs.class_pixels import count_class_pixels
 from segctl_jobs.data import Batch
 from segctl_jobs.distributed import World, distribute
 from segctl_jobs.inference import normalize
@@ -95,7 +96,8 @@ def assemble(
         model.compile()
     replica = distribute(model, world, sync_bn=training.sync_bn)
     model = replica.module if world.size > 1 else replica
-    loss = create_loss(config, info, lambda: count_class_pixels(dataset, info, world, run.path / "class_pixels.json"))
+    kept = run.path / "class_pixels.json"
+    loss = create_loss(config, info, lambda: count_class_pixels(dataset, info, world, config, kept))
     if isinstance(loss, nn.Module):
         loss.to(world.device)
     traits = model_traits(registry.find("models", config.model.name).load())

@@ -55,6 +55,10 @@ class ValueTable:
             raise self._undeclared(values[refused], values.size, path)
         return values if self._unchanged else self._class_of.take(values)
 
+    def class_of(self) -> dict[int, int]:
+        """The class index, or the ignored one, of each stored value that is declared."""
+        return {int(value): int(self._class_of[value]) for value in np.flatnonzero(~self._refused)}
+
     def _undeclared(self, found: np.ndarray, pixels: int, path: Path) -> DataError:
         values, counts = np.unique(found, return_counts=True)
         shown = [str(value) for value in values[:8]] + (["others"] if len(values) > 8 else [])
@@ -99,6 +103,10 @@ class ColorTable:
                 f"Declared are {listing(f'#{code:06x}' for code in self._codes)}.",
             )
         return self._indices[place]
+
+    def class_of(self) -> dict[int, int]:
+        """The class index, or the ignored one, of each declared colour, 0xrrggbb."""
+        return dict(zip(self._codes.tolist(), self._indices.tolist(), strict=True))
 
 
 def _codes(colors: np.ndarray) -> np.ndarray:

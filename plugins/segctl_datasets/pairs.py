@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -64,9 +65,35 @@ class PairDataset:
         pair = self.pairs[index]
         return self._read(self.root / pair.image, self.root / pair.mask)
 
+    def mask(self, index: int) -> np.ndarray:
+        """The mask of a sample without its image, which takes longer to decode. Raises as `__getitem__` does."""
+        return self._mask(self.root / self.pairs[index].mask)
+
+    def fingerprint(self) -> str | None:
+        """Changes whenever a mask of the split may have: told by the names, sizes and times of the files.
+
+        None where a file cannot be looked at.
+        """
+        digest = hashlib.sha256(repr((str(self.root.absolute()), self._meaning())).encode())
+        try:
+            for pair in self.pairs:
+                file = os.stat(self.root / pair.mask)
+                # The time of change too: a copy may keep the time of modification.
+                digest.update(repr((pair.mask, file.st_size, file.st_mtime_ns, file.st_ctime_ns)).encode())
+        except OSError:
+            return None
+        return digest.hexdigest()
+
+    def _meaning(self) -> object:
+        """What stored values stand for, as something whose repr tells it."""
+        return self._table.class_of()
+
+    def _mask(self, path: Path) -> np.ndarray:
+        return self._table.to_classes(read_mask(path), path)
+
     def _read(self, image_path: Path, mask_path: Path) -> tuple[np.ndarray, np.ndarray]:
         image = read_image(image_path)
-        mask = self._table.to_classes(read_mask(mask_path), mask_path)
+        mask = self._mask(mask_path)
         if image.shape[:2] != mask.shape:
             raise size_mismatch(image_path, image.shape, mask_path, mask.shape)
         return image, mask

@@ -72,6 +72,7 @@ class _DatasetChecks:
         yield Step("items", self.items, gate=True)
         yield Step("mask values", self.mask_values)
         yield Step("repeatable", self.repeatable, gate=True)
+        yield Step("shortcuts", self.shortcuts)
         yield Step("own arrays", self.own_arrays)
         yield Step("workers", self.workers)
 
@@ -178,6 +179,20 @@ class _DatasetChecks:
                     raise BreachError(f"sample {index} of {split} is another one when it is read again")
                 if not _same(first, again[index]):
                     raise BreachError(f"sample {index} of {split} is another one when the data set is opened again")
+
+    def shortcuts(self) -> str | None:
+        """The optional methods ``mask`` and ``fingerprint`` must say what the samples say."""
+        offered = [name for name in ("mask", "fingerprint") if any(hasattr(d, name) for d in self.datasets.values())]
+        if "mask" in offered:
+            for dataset, index, where in self.chosen():
+                if not np.array_equal(dataset.mask(index), dataset[index][1]):
+                    raise BreachError(f"mask({index}) is not the mask of {where}")
+        if "fingerprint" in offered:
+            for split, dataset in self.datasets.items():
+                first, again = dataset.fingerprint(), self.open(split).fingerprint()
+                if not isinstance(first, str | None) or first != again:
+                    raise BreachError(f"fingerprint() of {split} is {first!r}, then {again!r}; the data are the same")
+        return f"it has {listing(offered)}" if offered else None
 
     def own_arrays(self) -> None:
         """Who gets a sample may change it in place; a data set that keeps the array would give the changed one next."""

@@ -76,6 +76,14 @@ def read_json(path: str | os.PathLike[str]) -> dict[str, Any] | None:
     return value if isinstance(value, dict) else None
 
 
+def cache_folder() -> Path:
+    """Where segctl keeps what it can compute anew: ``$XDG_CACHE_HOME/segctl``, by default ``~/.cache/segctl``."""
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"))
+    if not folder.is_absolute():  # a container's user may have no home
+        folder = Path(tempfile.gettempdir())
+    return folder / "segctl"
+
+
 def append_json_line(path: Path, value: Mapping[str, Any]) -> None:
     """Appends one line in a single write. A torn line of a killed writer is closed off first: it spoils only itself."""
     line = json.dumps(value, allow_nan=False).encode() + b"\n"

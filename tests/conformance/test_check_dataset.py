@@ -42,6 +42,8 @@ FAULTS: list[tuple[type[toys.Good], str, str]] = [
     (toys.NegativeValue, "mask values", "sample 0 of train holds -1"),
     (toys.Augments, "repeatable", "when it is read again"),
     (toys.DrawsOnOpening, "repeatable", "when the data set is opened again"),
+    (toys.MasksOfOthers, "shortcuts", "mask(0) is not the mask of sample 0 of train"),
+    (toys.FingerprintOfTheMoment, "shortcuts", "the data are the same"),
     (toys.GivesItsCache, "own arrays", "give out a copy"),
     (toys.NamesTwice, "names", "samples 1 and 3 of train have one name, 'a'"),
     (toys.NamesWithFolders, "names", "it contains '/'"),
@@ -112,7 +114,7 @@ def test_one_split_may_be_chosen_and_options_reach_the_data_set(tmp_path: Path) 
 def test_the_assertion_fails_skips_or_passes(tmp_path: Path) -> None:
     assert_dataset(toys.Good, tmp_path)
     with pytest.raises(
-        AssertionError, match="the data set NoLicence fails 1 of 15 conformance checks:\n  failed   facts"
+        AssertionError, match="the data set NoLicence fails 1 of 16 conformance checks:\n  failed   facts"
     ):
         assert_dataset(toys.NoLicence, tmp_path)
     with pytest.raises(pytest.skip.Exception, match="lacks images and masks"):
@@ -129,4 +131,4 @@ def test_a_data_set_is_tried_without_torch(tmp_path: Path) -> None:
 
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
 
-    assert (done.returncode, done.stdout.strip()) == (0, "15"), done.stderr
+    assert (done.returncode, done.stdout.strip()) == (0, "16"), done.stderr

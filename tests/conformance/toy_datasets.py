@@ -283,6 +283,24 @@ class DrawsOnOpening(Good):
         return image ^ self.shift, mask
 
 
+class MasksOfOthers(Good):
+    """Has a quick way to the masks, which leads to those of the next sample."""
+
+    def mask(self, index: int) -> np.ndarray:
+        return self[(index + 1) % len(self)][1]
+
+
+class FingerprintOfTheMoment(Good):
+    """Says at each opening that its masks have changed."""
+
+    def __init__(self, root: Path, split: str) -> None:
+        super().__init__(root, split)
+        self.opened = np.random.default_rng().integers(2**60)
+
+    def fingerprint(self) -> str:
+        return str(self.opened)
+
+
 class GivesItsCache(Good):
     """Keeps the arrays that it gives out."""
 

@@ -90,14 +90,19 @@ class Folder(PairDataset):
         self._colors = decided.colors
         self._exif = exif
 
-    def _read(self, image_path: Path, mask_path: Path) -> tuple[np.ndarray, np.ndarray]:
-        values = read_mask(mask_path, as_colors=self._colors is not None)
+    def _meaning(self) -> object:
+        return super()._meaning(), self._colors and self._colors.class_of()
+
+    def _mask(self, path: Path) -> np.ndarray:
+        values = read_mask(path, as_colors=self._colors is not None)
         if values.ndim == 2:
-            mask = self._table.to_classes(values, mask_path)
-        elif self._colors:
-            mask = self._colors.to_classes(values, mask_path)
-        else:
-            raise undeclared_colors(mask_path, values)
+            return self._table.to_classes(values, path)
+        if self._colors:
+            return self._colors.to_classes(values, path)
+        raise undeclared_colors(path, values)
+
+    def _read(self, image_path: Path, mask_path: Path) -> tuple[np.ndarray, np.ndarray]:
+        mask = self._mask(mask_path)
 
         def upright(orientation: int, stored: tuple[int, int]) -> bool:
             return self._is_upright(orientation, stored, mask.shape, image_path)
