@@ -1,13 +1,15 @@
-"""Output stride, dilation, multi-grid, and pooled features of a single image."""
+"""Output stride, dilation, multi-grid, stems, and pooled features of a single image."""
 
 from __future__ import annotations
+
+from typing import get_args
 
 import pytest
 import torch
 from torch import nn
 from torchvision import models
 
-from segctl_models.backbones.resnet import ResNet
+from segctl_models.backbones.resnet import ResNet, ResNetName, Stem
 from segctl_models.deeplabv3 import deeplabv3
 from segctl_models.layers.aspp import ASPP
 from segctl_models.layers.pooling import ImagePooling
@@ -49,12 +51,61 @@ def test_the_pyramid_s_rates_follow_the_output_stride(stride: int, rates: list[i
     assert dilations(next(m for m in model.modules() if isinstance(m, ASPP))) == rates
 
 
-@pytest.mark.parametrize("name", ["resnet18", "resnet34", "resnet50", "resnet101", "resnet152"])
+SLOW = ("resnet152", "resnext101_32x8d", "resnext101_64x4d", "wide_resnet101_2")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[pytest.mark.slow] if n in SLOW else []) for n in get_args(ResNetName)]
+)
 def test_parameters_are_torchvision_s_without_the_classifier(name: str) -> None:
     with torch.device("meta"):
         ours, theirs = ResNet(name, output_stride=8), models.get_model(name)
     expected = {k: v.shape for k, v in theirs.state_dict().items() if not k.startswith("fc.")}
     assert {k: v.shape for k, v in ours.state_dict().items()} == expected
+
+
+def test_without_contraction_all_blocks_of_a_stage_are_dilated_alike() -> None:
+    """As in semseg, the authors' release of PSPNet."""
+    with torch.device("meta"):
+        backbone = ResNet("resnet50", output_stride=8, contracted=False)
+    assert dilations(backbone.layer3) == [2] * 6
+    assert dilations(backbone.layer4) == [4] * 3
+
+
+@pytest.mark.parametrize(("stem", "widths", "more"), [("v1c", (32, 32, 64), 19_232), ("v1s", (64, 64, 128), 123_776)])
+def test_a_deep_stem_has_three_convolutions(stem: Stem, widths: tuple[int, int, int], more: int) -> None:
+    """Parameters beside the 7x7 stem's 9,536: three convolutions with normalisation; with v1s a wider first block."""
+    with torch.device("meta"):
+        plain, deep = ResNet("resnet50"), ResNet("resnet50", stem=stem)
+    convs = [m for m in deep.conv1 if isinstance(m, nn.Conv2d)]
+    assert [(m.out_channels, m.kernel_size[0], m.stride[0]) for m in convs] == [
+        (width, 3, stride) for width, stride in zip(widths, (2, 1, 1), strict=True)
+    ]
+    assert sum(p.numel() for p in deep.parameters()) - sum(p.numel() for p in plain.parameters()) == more
+    assert deep.imagenet is None
+
+
+NAMES_OF_STEMS = {
+    "PyTorch-Encoding": ["conv1.0", "conv1.1", "conv1.3", "conv1.4", "conv1.6", "bn1"],
+    "mmsegmentation": ["stem.0", "stem.1", "stem.3", "stem.4", "stem.6", "stem.7"],
+    "semseg": ["conv1", "bn1", "conv2", "bn2", "conv3", "bn3"],
+}
+
+
+@pytest.mark.parametrize("release", list(NAMES_OF_STEMS))
+def test_files_with_a_deep_stem_fit_under_each_release_s_names(release: str) -> None:
+    torch.manual_seed(0)
+    backbone = ResNet("resnet18", stem="v1s").eval()
+    names = dict(zip(NAMES_OF_STEMS["PyTorch-Encoding"], NAMES_OF_STEMS[release], strict=True))
+    state = {}
+    for key, value in backbone.state_dict().items():
+        layer, entry = key.rsplit(".", 1)
+        state[f"{names.get(layer, layer)}.{entry}"] = value
+    state["fc.weight"] = torch.zeros(1000, 512)
+    translated = backbone.from_imagenet(state)
+    own = backbone.state_dict()
+    assert translated.keys() == own.keys()
+    assert all(translated[key].data_ptr() == value.data_ptr() for key, value in own.items())  # the very same tensor
 
 
 def test_a_single_image_is_normalised_by_the_running_statistics() -> None:
