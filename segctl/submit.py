@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from segctl import bridge, checkpoints, provenance
-from segctl.config.load import dump, resolve
+from segctl import bridge, checkpoints, initial_weights, provenance
+from segctl.config.load import dump, load, resolve
 from segctl.config.schema import Config
 from segctl.errors import ConfigError, RunError, listing
 from segctl.launch import machine
@@ -68,11 +68,14 @@ def train(
         SegctlError: The configuration, the data or the machine do not allow it. Nothing is left behind.
     """
     config = _one_way(resolve(recipe, flags or {}, sets), flags or {})
+    config, weights, told = initial_weights.settle(config, lambda name: trained_run(name, {}, runs_dir))
     plan = make_plan(config, machine.read())
     _refuse_empty_shares(config, plan)
-    notices = bridge.preflight(config, processes=plan.world_size)
-    run = None if dry_run else _start("train", config, plan, runs_dir)
-    return Submitted(run, config, plan, notices)
+    notices = (*told, *bridge.preflight(config, processes=plan.world_size))
+    if dry_run:
+        return Submitted(None, config, plan, notices)
+    run = _start("train", config, plan, runs_dir, weights=weights)
+    return Submitted(run, load(run.config_file), plan, notices)
 
 
 def evaluate(
@@ -212,13 +215,31 @@ def _one_way(config: Config, flags: Mapping[str, Any]) -> Config:
 
 
 def _start(
-    kind: str, config: Config, plan: LaunchPlan, runs_dir: Path | None, checkpoint: Path | None = None, **facts: str
+    kind: str,
+    config: Config,
+    plan: LaunchPlan,
+    runs_dir: Path | None,
+    *,
+    checkpoint: Path | None = None,
+    weights: Path | None = None,
+    **facts: str,
 ) -> Run:
-    """Makes a run's directory and submits it; where that fails no run is left."""
+    """Makes a run's directory and submits it; where that fails no run is left.
+
+    Args:
+        checkpoint: Of the run that is evaluated.
+        weights: Another run's checkpoint that the training starts from.
+    """
     if checkpoint is not None:
         facts["checkpoint"] = str(checkpoint)
-    run = store.create(dump(config), {**provenance.record(kind, config), **facts}, store.runs_dir(runs_dir))
+
+    def text(run: Run) -> str:
+        return dump(config if weights is None else initial_weights.named(config, run.initial_weights))
+
+    run = store.create(text, {**provenance.record(kind, config), **facts}, store.runs_dir(runs_dir))
     try:
+        if weights is not None:
+            initial_weights.keep(weights, run)
         if checkpoint is not None:
             checkpoints.hold(checkpoint, run)
         backend(plan.backend).submit(run, plan)

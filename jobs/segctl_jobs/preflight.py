@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from segctl import registry
 from segctl.config.schema import Config
-from segctl.errors import ConfigError, PluginError, SegctlError
+from segctl.errors import CheckpointError, ConfigError, PluginError, SegctlError, WeightsError
+from segctl.options import describe
 from segctl.plugin import DatasetInfo
 from segctl_jobs import checkpoint
 from segctl_jobs.augment import crop_size
-from segctl_jobs.build import amp_dtype, create_loss, create_model, open_split
+from segctl_jobs.build import INITIAL_WEIGHTS, amp_dtype, create_loss, create_model, open_split
 from segctl_jobs.data import check_pair
 from segctl_jobs.evaluate import check_classes, trained_model
 from segctl_jobs.optim import create_optimizer
@@ -79,7 +82,7 @@ def check_evaluation(config: Config, path: Path) -> tuple[str, ...]:
 
 def _try_model(config: Config, info: DatasetInfo, processes: int, from_checkpoint: bool) -> list[str]:
     torch.manual_seed(config.seed)
-    model = create_model(config.model, len(info.classes), from_checkpoint=from_checkpoint).train()
+    model = _model(config, info, from_checkpoint).train()
     # Counting the pixels of the whole training split is the job's; any counts do to try the loss.
     loss = create_loss(config, info, lambda: [1] * len(info.classes))
     images = torch.randn(2, 3, SIDE, SIDE)
@@ -98,6 +101,39 @@ def _try_model(config: Config, info: DatasetInfo, processes: int, from_checkpoin
             "(`--model.weights FILE`: from a file)."
         )
     return notices
+
+
+def _model(config: Config, info: DatasetInfo, from_checkpoint: bool) -> nn.Module:
+    try:
+        return create_model(config.model, len(info.classes), from_checkpoint=from_checkpoint)
+    except WeightsError as error:
+        raise _of_another_run(config, info, error) from error
+
+
+def _of_another_run(config: Config, info: DatasetInfo, error: WeightsError) -> WeightsError:
+    """The same error; where the weights are a run's checkpoint, in terms of that run, with what would fit."""
+    path = Path(str(config.model.options.get("weights")))
+    try:
+        trained = checkpoint.read(path)["dataset_info"]["classes"]
+    except CheckpointError:
+        return error
+    options = {option.name: option.default for option in describe(registry.find("models", config.model.name).load())}
+    given = [
+        f"--model.{name}={value}"
+        for name, value in config.model.options.items()
+        if name not in INITIAL_WEIGHTS and value != options.get(name)
+    ]
+    command = [
+        *("segctl", "weights", "import", str(path), "--model", config.model.name, *given),
+        *("--num-classes", str(len(info.classes)), "--partial", "-o", "FILE"),
+    ]
+    way_out = f"What fits is taken by `{shlex.join(command)}` and `--model.weights FILE`."
+    if len(trained) == len(info.classes):
+        return WeightsError(error.message, way_out)
+    return WeightsError(
+        f"The weights in {path} are for {len(trained)} classes, but {config.dataset.name} has {len(info.classes)}.",
+        way_out,
+    )
 
 
 def _padding(config: Config, height: int, width: int) -> list[str]:

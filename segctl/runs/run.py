@@ -72,6 +72,11 @@ class Run:
         return self.path / "checkpoint.pt"
 
     @property
+    def initial_weights(self) -> Path:
+        """A training's own name for the checkpoint of another run that it starts from (`--model.weights run:RUN`)."""
+        return self.path / "initial_weights.pt"
+
+    @property
     def predictions(self) -> Path:
         return self.path / "predictions"
 

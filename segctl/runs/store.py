@@ -25,11 +25,11 @@ def runs_dir(given: Path | None = None) -> Path:
     return Path(given) if given is not None else Path(os.environ.get("SEGCTL_RUNS") or "runs")
 
 
-def create(config_text: str, record: Mapping[str, Any], runs_dir: Path) -> Run:
+def create(config_text: str | Callable[[Run], str], record: Mapping[str, Any], runs_dir: Path) -> Run:
     """Makes a run's directory; it appears in `runs_dir` only when it is complete.
 
     Args:
-        config_text: Content of config.yaml.
+        config_text: Content of config.yaml; or what gives it for the run as it will be.
         record: Content of run.json but for ``id``; ``created`` and ``host`` are added where missing. A ``name``, else
             ``model`` and ``dataset``, become part of the id.
         runs_dir: Folder of the runs; made if it does not exist.
@@ -47,7 +47,8 @@ def create(config_text: str, record: Mapping[str, Any], runs_dir: Path) -> Run:
         draft = Run(building)
         for folder in (draft.logs, draft.errors, draft.checkpoints):
             folder.mkdir()
-        write_text(draft.config_file, config_text)
+        text = config_text if isinstance(config_text, str) else config_text(Run(runs_dir.resolve() / run_id))
+        write_text(draft.config_file, text)
         write_json(draft.run_file, {"id": run_id, "created": created, "host": hostname(), **record})
         building.chmod(0o777 & ~current_umask())
         building.rename(runs_dir / run_id)
