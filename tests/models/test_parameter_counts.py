@@ -13,6 +13,7 @@ from segctl_models.deeplabv3 import deeplabv3
 from segctl_models.enet import enet
 from segctl_models.fcn import fcn
 from segctl_models.fcn_vgg import fcn8s, fcn16s, fcn32s
+from segctl_models.lraspp import lraspp
 
 
 def parameters(factory: Callable[..., nn.Module], num_classes: int = 21, **options: Any) -> int:
@@ -37,6 +38,9 @@ def parameters(factory: Callable[..., nn.Module], num_classes: int = 21, **optio
         (deeplabv3, {"backbone": "resnet101", "aux": False}, 58_630_997),
         (deeplabv3, {"backbone": "resnet101"}, 60_996_202),
         (deeplabv3, {"backbone": "resnet152", "aux": False}, 74_274_645),
+        (deeplabv3, {"backbone": "mobilenet_v3_large"}, 11_029_328),
+        (deeplabv3, {"backbone": "mobilenet_v3_large", "aux": False}, 11_025_477),
+        (lraspp, {}, 3_221_538),
     ],
 )
 def test_same_number_of_parameters_as_the_release(factory: Any, options: dict[str, Any], expected: int) -> None:
