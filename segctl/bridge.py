@@ -62,6 +62,11 @@ def import_weights(
     )
 
 
+def fit_upsampling(config: Config, out: Path) -> Any:
+    """Computes DUNet's upsampling from the training masks; see `segctl_jobs.upsampling`."""
+    return _jobs("upsampling").fit_upsampling(config, out)
+
+
 def _jobs(name: str) -> Any:
     return _imported(f"segctl_jobs.{name}")
 

@@ -1,4 +1,4 @@
-"""``segctl weights import``."""
+"""``segctl weights import``; ``segctl weights dunet-upsampling`` is in a file of its own."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from segctl.cli import options, output
+from segctl.cli import options, output, weights_dunet
 from segctl.cli.options import HOW, WHAT
 
 if TYPE_CHECKING:
@@ -48,6 +48,9 @@ SHOWN = 12  # names of each kind; --json has them all
 @app.callback()
 def _group() -> None:
     """Weights to start from."""
+
+
+app.command("dunet-upsampling")(weights_dunet.dunet_upsampling)
 
 
 @app.command("import")
