@@ -150,7 +150,7 @@ def _head(in_channels: int, channels: int, num_classes: int) -> nn.Sequential:
     return nn.Sequential(ConvNormAct(in_channels, channels), nn.Conv2d(channels, num_classes, 1, bias=False))
 
 
-# Section 3.3: "we use the parameter alpha to balance the weight of the principal loss and auxiliary loss"; it is 1.
+# Section 3.3, loss function: alpha, the weight of the auxiliary losses, is 1.
 @segctl.plugin.model(loss="cross_entropy", loss_options={"aux_weight": 1.0})
 def bisenet(
     num_classes: int,

@@ -51,7 +51,7 @@ class BiSeNetV2(nn.Module):
         heads = {f"aux{stride}": _head(width, 128, num_classes) for stride, width in SEMANTIC_CHANNELS.items()}
         self.boosters = nn.ModuleDict(heads if aux else {})
         for module in self.modules():
-            if isinstance(module, nn.Conv2d):  # section 5.1: trained from scratch, from "kaiming normal" weights
+            if isinstance(module, nn.Conv2d):  # section 5: trained from scratch, from "kaiming normal" weights
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
 
     def forward(self, image: Tensor) -> dict[str, Tensor]:
