@@ -12,7 +12,7 @@ from segctl import registry
 from segctl.config.schema import Plugin
 from segctl.conformance.contract import Factory, context_of, signature_steps
 from segctl.conformance.report import BreachError, Check, Step, run_steps
-from segctl.conformance.tensors import IGNORE_INDEX, distance, labels, total
+from segctl.conformance.tensors import IGNORE_INDEX, distance, labels, named, total
 from segctl.errors import listing
 from segctl.plugin import loss_outputs
 
@@ -114,16 +114,17 @@ class _LossChecks:
 
     def inputs_unchanged(self) -> None:
         for form, outputs in self.forms.items():
-            logits, target = _logits(), _labels()
-            before = logits.clone(), target.clone()
-            given = outputs(logits)
-            names = list(given) if isinstance(given, Mapping) else None
+            given, target = outputs(_logits()), _labels()
+            before = {name: value.clone() for name, value in named(given).items()}
+            target_before = target.clone()
             self.loss(given, target)
-            if names is not None and list(given) != names:
-                raise BreachError(f"the loss changes the dict of outputs from {listing(names)} to {listing(given)}")
-            if not torch.equal(logits, before[0]) or not torch.equal(target, before[1]):
-                changed = "target" if torch.equal(logits, before[0]) else "outputs"
-                raise BreachError(f"on {form}, the loss modifies its {changed} in place")
+            if list(named(given)) != list(before):
+                raise BreachError(f"the loss changes the dict of outputs from {listing(before)} to {listing(given)}")
+            if not torch.equal(target, target_before):
+                raise BreachError(f"on {form}, the loss modifies its target in place")
+            changed = [name for name, value in named(given).items() if not torch.equal(value, before[name])]
+            if changed:
+                raise BreachError(f"on {form}, the loss modifies its outputs in place: {listing(changed)}")
 
     def repeatable(self) -> None:
         for form, outputs in self.forms.items():
@@ -133,14 +134,20 @@ class _LossChecks:
                 raise BreachError(f"on {form}, the same inputs give {first:g}, then {second:g}")
 
     def gradient(self) -> None:
+        """Of each output on its own: they come from different heads, and NaN for one of them spoils that head."""
         for form, outputs in self.forms.items():
-            _, gradient = self.value_and_gradient(outputs, _logits(), _labels())
-            if gradient is None:
+            given = outputs(_logits())
+            leaves = {name: value.detach().requires_grad_() for name, value in named(given).items()}
+            value = total(self.loss(leaves if isinstance(given, Mapping) else leaves["out"], _labels()))
+            if not value.requires_grad:
                 raise BreachError(f"on {form}, the logits get no gradient")
-            if not gradient.isfinite().all() or not gradient.any():
-                raise BreachError(
-                    f"on {form}, the gradient of the logits is {'zero' if gradient.isfinite().all() else 'not finite'}"
-                )
+            value.backward()
+            gradients = {name: leaf.grad for name, leaf in leaves.items() if leaf.grad is not None}
+            broken = [name for name, gradient in gradients.items() if not gradient.isfinite().all()]
+            if broken:
+                raise BreachError(f"on {form}, the gradient of {listing(broken)} is not finite")
+            if not any(gradient.any() for gradient in gradients.values()):
+                raise BreachError(f"on {form}, the gradient of the logits is zero")
 
     def direction(self) -> None:
         """Logits that say the truth must cost less than ones that say another class."""
@@ -175,7 +182,7 @@ class _LossChecks:
                     raise BreachError(f"on {form}, the loss is not finite where only class {present} occurs")
 
     def ignored_pixels(self) -> None:
-        for ignore_index in (IGNORE_INDEX, -1):
+        for ignore_index in (IGNORE_INDEX, -1, CLASSES):
             target = _labels()
             ignored = target == IGNORE_INDEX
             self._ignored_pixels(self.build(ignore_index), torch.where(ignored, ignore_index, target), ignored)

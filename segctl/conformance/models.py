@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
 from segctl import registry
 from segctl.config.schema import Plugin
+from segctl.conformance import tracing
+from segctl.conformance.batch_norm import BatchNormCalls
 from segctl.conformance.contract import Factory, signature_steps
-from segctl.conformance.report import BreachError, Check, SkipError, Step, describe_exception, run_steps
+from segctl.conformance.report import BreachError, Check, Step, describe_exception, run_steps
 from segctl.conformance.tensors import IGNORE_INDEX, distance, images, labels, logits_of, named, some, total
 from segctl.errors import listing
 from segctl.plugin import ModelTraits, model_traits
@@ -20,14 +22,14 @@ from segctl.plugin import ModelTraits, model_traits
 CLASSES = 19
 OTHER_CLASS_COUNTS = (2, 150)
 SIZE = (64, 64)
-OTHER_SIZES = ((65, 97), (33, 65))
+WIDE, SMALL = (65, 97), (33, 65)
 
 
 def check_model(factory: Factory, *, options: Mapping[str, Any] | None = None) -> tuple[Check, ...]:
     """Tries a model factory on everything that segctl relies on.
 
-    The model is built four times and sees a handful of images of about 64 x 64 pixels, on the CPU. Random state is left
-    as it was.
+    The model is built twice on the CPU, where it sees a handful of images of about 64 x 64 pixels, and for other
+    numbers of classes without memory. Random state is left as it was.
 
     Args:
         factory: ``(num_classes, *, options) -> nn.Module``, as an entry point of ``segctl.models`` names it.
@@ -47,7 +49,7 @@ def _seeded(step: Step) -> Step:
         torch.manual_seed(0)
         return step.run()
 
-    return Step(step.name, run, step.gate)
+    return replace(step, run=run)
 
 
 class _Seen(NamedTuple):
@@ -65,7 +67,6 @@ class _ModelChecks:
         self.traits: ModelTraits = model_traits(factory)
         self.model: nn.Module = nn.Identity()
         self.seen: dict[bool, _Seen] = {}
-        self.repeats = False
         self.loss: Tensor | None = None
         self.finite_gradients: set[str] = set()
 
@@ -76,15 +77,17 @@ class _ModelChecks:
         yield Step("finite logits", self.finite_logits, gate=True)
         yield Step("input unchanged", self.input_unchanged)
         yield Step("repeatable", self.repeatable)
+        yield Step("state dict", self.state_dict, needs=("repeatable",))  # before training changes running statistics
         yield Step("any size", self.any_size)
         yield Step("single image", self.single_image)
         yield Step("class counts", self.class_counts)
         yield Step("declared traits", self.declared_traits)
         yield Step("finite loss", self.finite_loss)
-        yield Step("gradients", self.gradients)
+        yield Step("gradients", self.gradients, needs=("finite loss",))
         yield Step("bf16 autocast", self.bf16_autocast)
-        yield Step("state dict", self.state_dict)
-        yield Step("channels last", self.channels_last)
+        yield Step("channels last", self.channels_last, needs=("repeatable",))
+        yield Step("torch.compile", self.torch_compile, needs=("repeatable",))
+        yield Step("torch.export", self.torch_export, needs=("repeatable", "state dict", "any size", "single image"))
         yield Step("sync batch norm", self.sync_batch_norm)  # last: it converts the model in place
 
     def build(self, num_classes: int = CLASSES) -> nn.Module:
@@ -124,16 +127,12 @@ class _ModelChecks:
                 "in evaluation, the same images give other logits the second time (by up to "
                 f"{distance(again, seen.logits):.2g}): dropout that is always on, or state that a forward pass changes"
             )
-        self.repeats = True
 
     def any_size(self) -> str:
-        for size in OTHER_SIZES:
-            for training in (False, True):
-                outputs = _attempt(
-                    f"{size[0]}x{size[1]} images in {_mode(training)}", self.forward, images(size), training
-                )
-                logits_of(outputs, CLASSES, size)
-        return listing(f"{height}x{width}" for height, width in OTHER_SIZES)
+        for size, training in ((WIDE, False), (SMALL, False), (SMALL, True)):
+            what = f"{size[0]}x{size[1]} images in {_mode(training)}"
+            logits_of(_attempt(what, self.forward, images(size), training), CLASSES, size)
+        return listing(f"{height}x{width}" for height, width in (WIDE, SMALL))
 
     def single_image(self) -> None:
         for training in (False, True):
@@ -142,10 +141,17 @@ class _ModelChecks:
 
     def class_counts(self) -> str:
         for num_classes in OTHER_CLASS_COUNTS:
-            model = _attempt(f"{num_classes} classes", self.build, num_classes)
-            outputs = _attempt(f"{num_classes} classes", _forward, model, images(SIZE), False)
+            outputs = _attempt(f"{num_classes} classes", self.outputs_of, num_classes)
             logits_of(outputs, num_classes, SIZE)
         return f"also {listing(str(count) for count in OTHER_CLASS_COUNTS)}"
+
+    def outputs_of(self, num_classes: int) -> Any:
+        """Shapes are all that is looked at, and they need no numbers."""
+        try:
+            with torch.device("meta"):
+                return _forward(self.build(num_classes), images(SIZE), False)
+        except Exception:  # what a model does when it is made may need numbers
+            return _forward(self.build(num_classes), images(SIZE), False)
 
     def declared_traits(self) -> str:
         """A prefix that names nothing would silently give every parameter the learning rate of the head."""
@@ -168,8 +174,7 @@ class _ModelChecks:
         return f"{self.traits.loss} {loss.item():.3f}"
 
     def gradients(self) -> str:
-        if self.loss is None:
-            raise SkipError("not tried, because 'finite loss' failed")
+        assert self.loss is not None
         self.loss.backward()
         self.loss = None
         gradients = {name: parameter.grad for name, parameter in self.model.named_parameters()}
@@ -178,19 +183,25 @@ class _ModelChecks:
 
     def bf16_autocast(self) -> None:
         self.model.train()
-        self.model.zero_grad(set_to_none=True)
         with torch.autocast("cpu", dtype=torch.bfloat16):
             logits = logits_of(self.model(images(SIZE)), CLASSES, SIZE)
-            # Not its own loss: that one is tried above, and what is to be seen here is the model's backward pass.
-            loss = logits.float().square().mean()
+        self.backward(logits)
+
+    def backward(self, logits: Tensor) -> None:
+        """Another backward pass than the one that was tried first, which must be as finite.
+
+        Not of the model's own loss: that one is tried already, and what is to be seen here is the model alone.
+        """
+        loss = logits.float().square().mean()
         if not torch.isfinite(loss):
             raise BreachError("the logits are not all finite")
+        self.model.zero_grad(set_to_none=True)
         loss.backward()
         gradients = {name: p.grad for name, p in self.model.named_parameters() if name in self.finite_gradients}
         broken = [name for name, grad in gradients.items() if grad is not None and not grad.isfinite().all()]
         self.model.zero_grad(set_to_none=True)
         if broken:
-            raise BreachError(f"the gradient is not finite for {some(broken)}, unlike in float32")
+            raise BreachError(f"the gradient is not finite for {some(broken)}, unlike in float32 and contiguous memory")
 
     def state_dict(self) -> str:
         state = self.model.state_dict()
@@ -204,9 +215,8 @@ class _ModelChecks:
             raise BreachError(
                 f"a second model has other names: {some([*missing.missing_keys, *missing.unexpected_keys])}"
             )
-        batch = images(SIZE)
-        self.require_repeatable()
-        ours, theirs = (logits_of(_forward(model, batch.clone(), False), CLASSES, SIZE) for model in (self.model, twin))
+        ours, theirs = self.seen[False].logits, _forward(twin, self.seen[False].given.clone(), False)
+        theirs = logits_of(theirs, CLASSES, SIZE)
         if not torch.equal(ours, theirs):
             raise BreachError(
                 f"a second model with the same state dict gives other logits (by up to {distance(ours, theirs):.2g}): "
@@ -215,26 +225,52 @@ class _ModelChecks:
         return f"{len(state)} tensors"
 
     def channels_last(self) -> None:
-        self.require_repeatable()
         batch = images(SIZE)
         expected = logits_of(self.forward(batch.clone()), CLASSES, SIZE)
-        self.model.to(memory_format=torch.channels_last)
         batch = batch.contiguous(memory_format=torch.channels_last)
+        self.model.to(memory_format=torch.channels_last)
         try:
             logits = logits_of(self.forward(batch.clone()), CLASSES, SIZE)
-            self.forward(batch, training=True)
+            if not _same(logits, expected):
+                raise BreachError(
+                    f"the logits differ from those of contiguous images by up to {distance(logits, expected):.2g}"
+                )
+            self.model.train()
+            self.backward(logits_of(self.model(batch), CLASSES, SIZE))
         finally:
             self.model.to(memory_format=torch.contiguous_format)
-        # Another memory layout sums in another order; a wrong reshape is off by whole logits.
-        if distance(logits, expected) > 1e-3 * max(1.0, expected.abs().max().item()):
+
+    def torch_compile(self) -> str:
+        batch = images(SIZE)
+        self.model.eval()
+        with torch.no_grad():
+            logits = logits_of(tracing.compiled(self.model, batch.clone()), CLASSES, SIZE)
+        expected = logits_of(self.forward(batch), CLASSES, SIZE)
+        if not _same(logits, expected):
+            raise BreachError(f"compiled, it gives other logits (by up to {distance(logits, expected):.2g})")
+        self.model.train()
+        logits_of(tracing.compiled(self.model, batch), CLASSES, SIZE)
+        return "one graph in evaluation and in training"
+
+    def torch_export(self) -> str:
+        self.model.eval()
+        # From odd sides: at even ones a model that rounds does not show that it does.
+        with torch.no_grad():
+            program = tracing.exported(self.model, images(WIDE))
+            batch = images(SMALL, count=1)
+            outputs = _attempt(f"exported, one {SMALL[0]}x{SMALL[1]} image", program, batch.clone())
+        logits, expected = (logits_of(each, CLASSES, SMALL, count=1) for each in (outputs, self.forward(batch)))
+        if not _same(logits, expected):
             raise BreachError(
-                f"the logits differ from those of contiguous images by up to {distance(logits, expected):.2g}"
+                f"exported with {WIDE[0]}x{WIDE[1]} images it gives other logits for {SMALL[0]}x{SMALL[1]} ones "
+                f"(by up to {distance(logits, expected):.2g})"
             )
+        return "any number, height and width of images"
 
     def sync_batch_norm(self) -> str:
         """Counts what runs, not what is registered: a layer that is held twice is converted in one place only."""
         model = nn.SyncBatchNorm.convert_sync_batchnorm(self.model)
-        with _BatchNormCalls() as calls:
+        with BatchNormCalls() as calls:
             _forward(model, images(SIZE), True)
         if calls.plain:
             raise BreachError(
@@ -243,10 +279,6 @@ class _ModelChecks:
                 "the layer is not a registered BatchNorm module, or is held twice"
             )
         return f"{calls.synced} layers" if calls.synced else "no batch normalisation"
-
-    def require_repeatable(self) -> None:
-        if not self.repeats:
-            raise SkipError("not tried, because 'repeatable' failed")
 
     def forward(self, batch: Tensor, training: bool = False) -> Any:
         return _forward(self.model, batch, training)
@@ -257,38 +289,6 @@ class _ModelChecks:
             plugin, num_classes=CLASSES, ignore_index=IGNORE_INDEX, class_pixels=lambda: [1] * CLASSES
         )
         return loss
-
-
-class _BatchNormCalls(TorchFunctionMode):
-    """Counts the batch normalisations that run: in `torch.nn.SyncBatchNorm` layers, and everywhere else.
-
-    Without a process group both end in the same function, so each call is told by the layer that is running around it.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.synced = 0
-        self.plain = 0
-        self._entered = 0
-
-    def __enter__(self) -> _BatchNormCalls:
-        register = nn.modules.module.register_module_forward_pre_hook
-        self._hook = register(lambda module, _: self._enter(module))
-        super().__enter__()  # type: ignore[no-untyped-call]
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        super().__exit__(*error)  # type: ignore[no-untyped-call]
-        self._hook.remove()
-        self.synced = self._entered
-        self.plain = max(0, self.plain - self._entered)
-
-    def _enter(self, module: nn.Module) -> None:
-        self._entered += isinstance(module, nn.SyncBatchNorm)
-
-    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        self.plain += function in (nn.functional.batch_norm, torch.batch_norm)
-        return function(*args, **(kwargs or {}))
 
 
 def _forward(model: nn.Module, batch: Tensor, training: bool) -> Any:
@@ -320,6 +320,11 @@ def _attempt(what: str, function: Callable[..., Any], *args: Any) -> Any:
         raise
     except Exception as error:
         raise BreachError(f"{what}: {describe_exception(error)}") from error
+
+
+def _same(logits: Tensor, expected: Tensor) -> bool:
+    """Another order of sums changes the last digits; what is wrong is off by whole logits."""
+    return distance(logits, expected) <= 1e-3 * max(1.0, expected.abs().max().item())
 
 
 def _mode(training: bool) -> str:

@@ -66,6 +66,10 @@ class Report:
         """Nothing failed; what was skipped says nothing either way."""
         return not self.failures
 
+    @property
+    def seconds(self) -> float:
+        return sum(check.seconds for check in self.checks)
+
 
 class BreachError(Exception):
     """Raised by a check: the plugin breaks the contract; the message says what is wrong and where."""
@@ -83,20 +87,23 @@ class Step:
         name: The name of the resulting `Check`.
         run: Does it; returns a detail worth reading, or None. Raises `BreachError` or `SkipError`; any other exception
             counts as the plugin's failure.
-        gate: The later steps build on it: if it does not pass they are not tried.
+        gate: All later steps build on it: if it does not pass they are not tried.
+        needs: Names of earlier steps that this one builds on: if one of them did not pass, it is not tried.
     """
 
     name: str
     run: Callable[[], str | None]
     gate: bool = False
+    needs: tuple[str, ...] = ()
 
 
 def run_steps(steps: Iterable[Step]) -> tuple[Check, ...]:
     checks: list[Check] = []
     closed: Check | None = None
     for step in steps:
-        if closed is not None:
-            reason = f"not tried, because '{closed.name}' {'was skipped' if closed.skipped else 'failed'}"
+        unmet = closed or next((check for check in checks if check.name in step.needs and not check.passed), None)
+        if unmet is not None:
+            reason = f"not tried, because '{unmet.name}' {'was skipped' if unmet.skipped else 'failed'}"
             checks.append(Check(step.name, passed=False, detail=reason, skipped=True))
             continue
         checks.append(_run(step))

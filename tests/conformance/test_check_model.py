@@ -43,6 +43,10 @@ FAULTS: list[tuple[Callable[..., Any], str, str]] = [
     (toys.saves_a_number, "state dict", "_extra_state"),
     (toys.counts_on_contiguous_memory, "channels last", "view"),
     (toys.misreads_channels_last, "channels last", "differ from those of contiguous images"),
+    (toys.counts_on_contiguous_gradients, "channels last", "RuntimeError: view size"),
+    (toys.hides_from_the_compiler, "torch.compile", "not one graph"),
+    (toys.hides_its_training, "torch.compile", "not one graph"),
+    (toys.made_for_one_width, "torch.export", "specialized it to be a constant (97)"),
     (toys.normalises_twice_held, "sync batch norm", "1 of 1"),
     (toys.normalises_by_hand, "sync batch norm", "1 of 1"),
 ]
@@ -114,7 +118,7 @@ def test_the_assertion_lists_what_failed_and_why() -> None:
         assert_model(toys.unused_parameter)
 
     lines = str(failure.value).splitlines()
-    assert lines[0] == "the model unused_parameter fails 1 of 17 conformance checks:"
+    assert lines[0] == "the model unused_parameter fails 1 of 19 conformance checks:"
     assert lines[1].startswith("  failed   gradients: 2 of 7 parameters get no gradient: fc.weight and fc.bias")
     assert "state dict" in lines[-1]
 

@@ -127,6 +127,16 @@ class Detached(Good):
         return super().mean(logits.detach(), target)
 
 
+class SteepAuxiliary(Good):
+    """Adds the root of an auxiliary term that is zero, where the root's slope is infinite."""
+
+    def __call__(self, outputs: Any, target: Tensor) -> Any:
+        value = super().__call__(outputs, target)
+        if isinstance(outputs, Mapping) and "aux" in outputs:
+            value = value + (0 * outputs["aux"].sum()).sqrt()
+        return value
+
+
 class Reversed(Good):
     """Is maximised."""
 
@@ -173,6 +183,16 @@ class HardWired255(Good):
         super().__init__(num_classes, 255)
 
 
+class ClassesBelowTheIgnored(Good):
+    """Takes the value after the last class for one more class."""
+
+    def mean(self, logits: Tensor, target: Tensor) -> Tensor:
+        if self.ignore_index == self.num_classes:
+            more = F.pad(logits, (0, 0, 0, 0, 0, 1))
+            return F.cross_entropy(more, target)
+        return super().mean(logits, target)
+
+
 class NeedsTwoImages(Good):
     """Adds the variance over the images of a batch, of which there may be one."""
 
@@ -187,6 +207,16 @@ class ScalesInPlace(Good):
     def __call__(self, outputs: Any, target: Tensor) -> Any:
         with torch.no_grad():
             main(outputs).mul_(0.5)
+        return super().__call__(outputs, target)
+
+
+class ScalesAuxiliaryInPlace(Good):
+    """Weighs the auxiliary map, where it is."""
+
+    def __call__(self, outputs: Any, target: Tensor) -> Any:
+        if isinstance(outputs, Mapping) and "aux" in outputs:
+            with torch.no_grad():
+                outputs["aux"].mul_(0.4)
         return super().__call__(outputs, target)
 
 

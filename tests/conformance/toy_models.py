@@ -309,7 +309,7 @@ def only_float32(num_classes: int) -> nn.Module:
         def features(self, image: Tensor) -> Tensor:
             features = super().features(image)
             start = torch.zeros(features.shape)
-            return start.index_add(0, torch.arange(len(features)), features)
+            return start.index_add(1, torch.arange(features.shape[1]), features)
 
     return Fault(num_classes)
 
@@ -359,6 +359,62 @@ def misreads_channels_last(num_classes: int) -> nn.Module:
         def features(self, image: Tensor) -> Tensor:
             features = super().features(image)
             return features.as_strided(features.shape, torch.empty(features.shape).stride())
+
+    return Fault(num_classes)
+
+
+def counts_on_contiguous_gradients(num_classes: int) -> nn.Module:
+    """Views gradients as if channels came first."""
+
+    class Identity(torch.autograd.Function):
+        @staticmethod
+        def forward(context: Any, x: Tensor) -> Tensor:
+            return x.clone()
+
+        @staticmethod
+        def backward(context: Any, gradient: Tensor) -> Tensor:
+            return gradient.view(gradient.numel()).view(gradient.shape)
+
+    class Fault(Toy):
+        def features(self, image: Tensor) -> Tensor:
+            features: Tensor = Identity.apply(super().features(image))
+            return features
+
+    return Fault(num_classes)
+
+
+def hides_from_the_compiler(num_classes: int) -> nn.Module:
+    """Has a part that is run by Python, between two graphs."""
+
+    class Fault(Toy):
+        @torch.compiler.disable
+        def features(self, image: Tensor) -> Tensor:
+            return super().features(image)
+
+    return Fault(num_classes)
+
+
+def hides_its_training(num_classes: int) -> nn.Module:
+    """Has such a part in training only."""
+
+    class Fault(Toy):
+        def features(self, image: Tensor) -> Tensor:
+            features = super().features(image)
+            return self.perturbed(features) if self.training else features
+
+        @torch.compiler.disable
+        def perturbed(self, features: Tensor) -> Tensor:
+            return features + 0.01
+
+    return Fault(num_classes)
+
+
+def made_for_one_width(num_classes: int) -> nn.Module:
+    """Makes a number of the width, which is one for all images once the model is exported."""
+
+    class Fault(Toy):
+        def forward(self, image: Tensor) -> Any:
+            return super().forward(image) + torch.linspace(0, 1, int(image.shape[-1]))
 
     return Fault(num_classes)
 

@@ -1,0 +1,41 @@
+"""Which batch normalisations of a model `torch.nn.SyncBatchNorm` reaches: counts what runs, not what is registered."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+from torch.overrides import TorchFunctionMode
+
+
+class BatchNormCalls(TorchFunctionMode):
+    """Counts the batch normalisations that run: in `torch.nn.SyncBatchNorm` layers, and everywhere else.
+
+    Without a process group both end in the same function, so each call is told by the layer that is running around it.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.synced = 0
+        self.plain = 0
+        self._entered = 0
+
+    def __enter__(self) -> BatchNormCalls:
+        register = nn.modules.module.register_module_forward_pre_hook
+        self._hook = register(lambda module, _: self._enter(module))
+        super().__enter__()  # type: ignore[no-untyped-call]
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        super().__exit__(*error)  # type: ignore[no-untyped-call]
+        self._hook.remove()
+        self.synced = self._entered
+        self.plain = max(0, self.plain - self._entered)
+
+    def _enter(self, module: nn.Module) -> None:
+        self._entered += isinstance(module, nn.SyncBatchNorm)
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.plain += function in (nn.functional.batch_norm, torch.batch_norm)
+        return function(*args, **(kwargs or {}))
