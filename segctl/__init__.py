@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from segctl.submit import evaluate as evaluate
     from segctl.submit import resume as resume
     from segctl.submit import train as train
+    from segctl.upsampling import dunet_upsampling as dunet_upsampling
     from segctl.weights import import_weights as import_weights
 
 __version__ = "0.1.0"
@@ -37,9 +38,21 @@ _COMMANDS = {
     "logs": "segctl.logs",
     "cancel": "segctl.cancel",
     "import_weights": "segctl.weights",
+    "dunet_upsampling": "segctl.upsampling",
 }
 
-__all__ = ["__version__", "cancel", "evaluate", "import_weights", "logs", "predict", "resume", "status", "train"]
+__all__ = [
+    "__version__",
+    "cancel",
+    "dunet_upsampling",
+    "evaluate",
+    "import_weights",
+    "logs",
+    "predict",
+    "resume",
+    "status",
+    "train",
+]
 
 
 def __getattr__(name: str) -> Any:

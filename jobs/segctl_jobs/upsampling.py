@@ -36,6 +36,8 @@ SEED = 0
 OVERSAMPLING = 32
 ITERATIONS = 8
 
+_OTHER_FILE = "Choose another file with -o."
+
 
 @dataclass(frozen=True)
 class Fit:
@@ -73,6 +75,8 @@ def fit_upsampling(config: Config, out: Path) -> Fit:
         PluginError: The model has no upsampling of DUNet's kind.
         WeightsError: `out` cannot be written.
     """
+    if not out.parent.is_dir():  # not only after a minute
+        raise WeightsError(f"{out} cannot be written: there is no folder {out.parent}.", _OTHER_FILE)
     dataset, info = open_split(config, None, training=True)
     classes = len(info.classes)
     rows, channels = _wanted(config, classes)
@@ -86,9 +90,7 @@ def fit_upsampling(config: Config, out: Path) -> Fit:
         with replacing(out) as target:
             torch.save({"model": state, "segctl": origin}, target)
     except OSError as error:
-        raise WeightsError(
-            f"{out} cannot be written: {error.strerror or error}.", "Choose another file with -o."
-        ) from error
+        raise WeightsError(f"{out} cannot be written: {error.strerror or error}.", _OTHER_FILE) from error
     return fit
 
 

@@ -34,6 +34,7 @@ COMMANDS: dict[str, tuple[str, set[str]]] = {
         "file",
         {"--out", "-o", "--model", "--num-classes", "--partial", "--plugin-option", "--json"},
     ),
+    "weights dunet-upsampling": ("", {"--dataset", "--out", "-o", "--data-root", "--plugin-option", "--json"}),
     "plugins check": ("[names...]", {"--all", "--kind", "--data-root", "--json"}),
 }
 

@@ -113,6 +113,15 @@ CASES: dict[str, tuple[list[str], list[str]]] = {
     "predict with an unknown run": (["predict", "nothing-like-it", "x.png", "-o", "out"], ["nothing-like-it"]),
     "predict without a folder": (["predict", "nothing-like-it", "x.png"], ["--out"]),
     "rank that is no number": (["logs", "run", "--rank", "one"], ["--rank"]),
+    "upsampling without a data set": (["weights", "dunet-upsampling", "-o", "w.pt"], ["--dataset"]),
+    "upsampling of a stride that there is not": (
+        ["weights", "dunet-upsampling", "--dataset", "shapes", "--model.output_stride", "8", "-o", "w.pt"],
+        ["model.output_stride", "16"],
+    ),
+    "upsampling into a folder that is not there": (
+        ["weights", "dunet-upsampling", "--dataset", "shapes", "-o", "nowhere/w.pt"],
+        ["nowhere/w.pt", "-o"],
+    ),
     "unknown plugin": (["plugins", "show", "enett"], ["enett", "'enet'"]),
     "unknown kind": (["plugins", "list", "modles"], ["modles", "'models'"]),
     "nothing to check": (["plugins", "check"], ["--all"]),
