@@ -24,15 +24,18 @@ class ConvNeXt(nn.Module):
     classifier's, with its weights; the other three have none, so that a head which does not read a map leaves no
     parameter unused. (A convolution that follows can do what these weights would.)
 
+    An image, or a map before the next stage, is padded with zeros to full patches, of which torchvision drops the rest
+    where a side is no multiple of 32.
+
     Args:
         name: Variant.
 
     Attributes:
         channels: Channels of the four feature maps.
-        strides: Size of the image over theirs, rounded down.
+        strides: Size of the image over theirs, rounded up.
         imagenet: Address of the ImageNet weights of torchvision's classifier.
 
-    `forward` maps images ``(N, 3, H, W)``, at least 32 high and wide, to the feature maps, ``(N, channels[i], h, w)``.
+    `forward` maps images ``(N, 3, H, W)`` to the feature maps, ``(N, channels[i], h, w)``.
     """
 
     strides = (4, 8, 16, 32)
@@ -48,6 +51,10 @@ class ConvNeXt(nn.Module):
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         maps = []
         for index, layer in enumerate(self.features):
+            if index % 2 == 0:  # the convolution that cuts a map into patches
+                height, width = x.shape[-2:]
+                patch = 2 if index else 4
+                x = F.pad(x, (0, -width % patch, 0, -height % patch))
             x = layer(x)
             if index in (1, 3, 5):
                 maps.append(F.layer_norm(x.permute(0, 2, 3, 1), x.shape[1:2], eps=self.norm.eps).permute(0, 3, 1, 2))

@@ -21,6 +21,9 @@ DenseNetName = Literal["densenet121", "densenet161", "densenet169", "densenet201
 class DenseNet(nn.Module):
     """The four dense blocks, each with the normalisation and activation behind it.
 
+    The transitions' pooling rounds an odd height or width up, not down as in torchvision: no row or column is lost. At
+    sizes that are multiples of 32 there is no difference.
+
     Args:
         name: Depth and width of the network.
         output_stride: Size of the image over that of the last feature map. Below 32, the last transitions do not pool,
@@ -29,7 +32,7 @@ class DenseNet(nn.Module):
 
     Attributes:
         channels: Channels of the feature maps.
-        strides: Size of the image over theirs; up to 4 rounded up, down from there (the transitions' pooling).
+        strides: Size of the image over theirs, rounded up.
         imagenet: Address of the ImageNet weights of torchvision's classifier.
 
     `forward` maps images ``(N, 3, H, W)`` to the feature maps, ``(N, channels[i], h, w)``.
@@ -46,6 +49,9 @@ class DenseNet(nn.Module):
         if stride2:
             self.channels = (features.norm0.num_features, *self.channels)
             self.strides = (2, *self.strides)
+        for stage in (1, 2, 3):  # the mean of what is there: two positions at an odd edge, one in its corner
+            pool = nn.AvgPool2d(2, stride=2, ceil_mode=True, count_include_pad=False)
+            getattr(features, f"transition{stage}").pool = pool
         if output_stride == 8:
             features.transition2.pool = nn.Identity()
             _dilate(features.denseblock3, 2)

@@ -25,15 +25,16 @@ class Swin(nn.Module):
     classifier's, with its weights; the other three have none, so that a head which does not read a map leaves no
     parameter unused. (A convolution that follows can do what these weights would.)
 
-    Feature maps are padded to whole windows: any size passes, also one smaller than a window. Whether a window can be
-    shifted depends on the size, in Python: `torch.export` therefore gives a network for one size of image only.
+    The image is padded with zeros to full patches (of which torchvision drops the rest where a side is no multiple of
+    4), a map to full windows: any size passes, also one smaller than a window. Whether a window can be shifted depends
+    on the size, in Python: `torch.export` therefore gives a network for one size of image only.
 
     Args:
         name: Variant.
 
     Attributes:
         channels: Channels of the four feature maps.
-        strides: Size of the image over theirs; the first rounded down, the others up from there.
+        strides: Size of the image over theirs, rounded up.
         imagenet: Address of the ImageNet weights of torchvision's classifier.
 
     `forward` maps images ``(N, 3, H, W)`` to the feature maps, ``(N, channels[i], h, w)``.
@@ -51,6 +52,8 @@ class Swin(nn.Module):
         self.channels = tuple(deepest // factor for factor in (8, 4, 2, 1))
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        height, width = x.shape[-2:]
+        x = F.pad(x, (0, -width % 4, 0, -height % 4))
         maps = []
         for index, layer in enumerate(self.features):
             x = layer(x)  # (N, h, w, C)
