@@ -13,6 +13,7 @@ from segctl.cli.options import DataRoot, Json
 from segctl.errors import ConfigError, PluginError, did_you_mean, listing
 
 if TYPE_CHECKING:
+    from segctl.conformance import Report
     from segctl.registry import PluginEntry
 
 app = typer.Typer(help="The models, data sets and losses that are installed.")
@@ -73,6 +74,7 @@ def check(
     as_json: Json = False,
 ) -> None:
     """Try plugins on everything that their contract asks; leave with 1 where one fails."""
+    from segctl.cli import check_report
     from segctl.conformance import check_plugin
     from segctl.registry import discover
 
@@ -80,17 +82,23 @@ def check(
         raise ConfigError("Nothing to check was named." if not every else "Both names and --all were given.", _WHICH)
     entries = [_find(name, kind) for name in names or ()]
     entries = entries or [entry for each in _kinds(kind) for entry in discover(each)]
+    overview = None if as_json or not every else check_report.Overview(entries)
     root = data_root or os.environ.get("SEGCTL_DATA") or "data"
-    reports = []
-    for entry in entries:
-        with output.busy(f"Checking {entry.name}"):
-            report = check_plugin(entry, data_root=root)
-        reports.append(report)
-        if not as_json:
-            _show_report(report)
+    reports: dict[tuple[str, str, str], Report] = {}
+    for number, entry in enumerate(entries, 1):
+        known = (entry.kind, entry.distribution, entry.target)  # a second name of what was checked already
+        with output.busy(f"Checking {entry.name}, {number} of {len(entries)}"):
+            report = reports.get(known) or check_plugin(entry, data_root=root)
+        if overview:
+            overview.show(entry, report, again=known in reports)
+        elif not as_json:
+            check_report.show(report)
+        reports.setdefault(known, report)
     if as_json:
-        output.document([_report_record(report) for report in reports])
-    if not all(report.passed for report in reports):
+        output.document([check_report.record(report) for report in reports.values()])
+    elif overview:
+        typer.echo(check_report.summary(list(reports.values())))
+    if not all(report.passed for report in reports.values()):
         raise typer.Exit(1)
 
 
@@ -153,39 +161,4 @@ def _facts(entry: PluginEntry, problem: str) -> dict[str, Any]:
         "qualified": entry.qualified,
         "target": entry.target,
         "problem": problem,
-    }
-
-
-def _show_report(report: Any) -> None:
-    from segctl.cli.table import Column, Row, table
-
-    outcome = "passed" if report.passed else f"FAILED ({len(report.failures)} of {len(report.checks)})"
-    typer.echo(f"{report.name} ({report.kind}, {report.distribution}): {outcome}")
-    rows = [
-        Row((f"  {check.name}", _outcome(check), f"{check.seconds:.2f} s"), note=check.detail, styles=_style(check))
-        for check in report.checks
-    ]
-    console = output.results()
-    console.print(table((Column("  CHECK"), Column("RESULT"), Column("TIME", right=True)), rows, console.width))
-    typer.echo("")
-
-
-def _outcome(check: Any) -> str:
-    return "skipped" if check.skipped else "passed" if check.passed else "FAILED"
-
-
-def _style(check: Any) -> tuple[tuple[int, str], ...]:
-    return ((1, {"passed": "green", "skipped": "yellow", "FAILED": "bold red"}[_outcome(check)]),)
-
-
-def _report_record(report: Any) -> dict[str, Any]:
-    return {
-        "name": report.name,
-        "kind": report.kind,
-        "distribution": report.distribution,
-        "passed": report.passed,
-        "checks": [
-            {"name": each.name, "result": _outcome(each).lower(), "detail": each.detail, "seconds": each.seconds}
-            for each in report.checks
-        ],
     }
