@@ -11,6 +11,8 @@ whatever is shrunk rounds up, and every enlargement returns to the very size its
 
 from __future__ import annotations
 
+from math import inf
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -58,17 +60,19 @@ class Downsampler(nn.Module):
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
         self.conv = nn.Conv2d(in_channels, out_channels - in_channels, 3, stride=2, padding=1)
-        self.pool = nn.MaxPool2d(2, stride=2, ceil_mode=True)
         self.norm = nn.BatchNorm2d(out_channels, eps=EPS)
         self.act = nn.ReLU()
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.act(self.norm(torch.cat([self.conv(x), self.pool(x)], dim=1)))
+        # The padding is only seen where a size is odd. With `ceil_mode` instead, export could not tell for images of
+        # any size that both parts are equally large.
+        pooled = F.max_pool2d(F.pad(x, (0, 1, 0, 1), value=-inf), 2)
+        return self.act(self.norm(torch.cat([self.conv(x), pooled], dim=1)))
 
 
 class SplitShuffle(nn.Module):
-    """Figure 2d ("SS-nbt"): each half of the channels goes through 3x3 convolutions decomposed into 3x1
-    and 1x3, in opposite order; both are added to the input, and the halves' channels shuffled.
+    """Figure 2d ("SS-nbt"): each half of the channels goes through 3x3 convolutions decomposed into 3x1 and 1x3, in
+    opposite order; both are added to the input, and the halves' channels shuffled.
 
     Keeps the shape ``(N, channels, h, w)``.
 
