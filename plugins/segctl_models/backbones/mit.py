@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from typing import Literal, NamedTuple
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops import StochasticDepth
@@ -81,8 +82,7 @@ class MiT(nn.Module):
         features = [image]
         for stage in (1, 2, 3, 4):
             embed, blocks, norm = (getattr(self, f"{part}{stage}") for part in ("patch_embed", "block", "norm"))
-            x = norm(blocks(embed(features[-1])))
-            features.append(x.permute(0, 3, 1, 2))
+            features.append(_for_conv(norm(blocks(embed(features[-1])))))
         return tuple(features[1:])
 
     def from_imagenet(self, state: StateDict) -> StateDict:
@@ -133,6 +133,7 @@ class Attention(nn.Module):
     def __init__(self, channels: int, heads: int, reduction: int) -> None:
         super().__init__()
         self.heads = heads
+        self.reduction = reduction
         self.q = nn.Linear(channels, channels)
         self.kv = nn.Linear(channels, 2 * channels)
         self.proj = nn.Linear(channels, channels)
@@ -140,17 +141,24 @@ class Attention(nn.Module):
         self.norm = nn.LayerNorm(channels) if reduction > 1 else None
 
     def forward(self, x: Tensor) -> Tensor:
-        patches = x
-        if self.sr is not None and self.norm is not None:
-            patches = self.norm(self.sr(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1))
-        query = self._split(self.q(x))
-        key, value = (self._split(part) for part in self.kv(patches).chunk(2, dim=-1))
+        positions = x.flatten(1, 2)
+        patches = positions if self.sr is None else self._reduce(x)
+        query = self._split(self.q(positions))
+        key, value = (self._split(part) for part in self.kv(patches).chunk(2, dim=2))
         seen = F.scaled_dot_product_attention(query, key, value)
-        return self.proj(seen.transpose(1, 2).flatten(2).unflatten(1, x.shape[1:3]))
+        return self.proj(seen.transpose(1, 2).flatten(2)).view(x.shape)
+
+    def _reduce(self, x: Tensor) -> Tensor:
+        """``(N, h, w, C)`` to patches ``(N, L, C)``."""
+        if torch.compiler.is_exporting():
+            return self.norm(
+                F.linear(_patches(x, self.reduction), self.sr.weight.movedim(1, 3).flatten(1), self.sr.bias)
+            )
+        return self.norm(self.sr(_for_conv(x)).flatten(2).mT)
 
     def _split(self, x: Tensor) -> Tensor:
-        """``(N, h, w, C)`` to ``(N, heads, h w, C / heads)``."""
-        return x.flatten(1, 2).unflatten(2, (self.heads, -1)).transpose(1, 2)
+        """``(N, L, C)`` to ``(N, heads, L, C / heads)``."""
+        return x.unflatten(2, (self.heads, -1)).transpose(1, 2)
 
 
 class MixFFN(nn.Module):
@@ -168,13 +176,37 @@ class MixFFN(nn.Module):
         self.fc2 = nn.Linear(4 * channels, channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.dwconv["dwconv"](self.fc1(x).permute(0, 3, 1, 2))
+        x = self.dwconv["dwconv"](_for_conv(self.fc1(x)))
         return self.fc2(F.gelu(x).permute(0, 2, 3, 1))
+
+
+def _for_conv(x: Tensor) -> Tensor:
+    """``(N, h, w, C)`` as ``(N, C, h, w)``, without a copy; a program that is being exported copies.
+
+    `torch.export` traces the layout of a convolution's result. Where channels lie last, that depends on whether there
+    is more than one row, and the program would refuse smaller images than those it was exported with.
+    """
+    x = x.permute(0, 3, 1, 2)
+    return x.contiguous() if torch.compiler.is_exporting() else x
+
+
+def _patches(x: Tensor, side: int) -> Tensor:
+    """``(N, h, w, C)`` as patches ``(N, L, side * side * C)``, what does not fill one left out.
+
+    For export, where a convolution's result would again be bound to more than one row: here nothing has rows of them.
+    """
+    height, width = x.shape[1:3]
+    columns = width // side
+    count = height // side * columns
+    place = torch.arange(count * side * side, device=x.device)
+    patch, inner = place // (side * side), place % (side * side)
+    row, column = patch // columns * side + inner // side, patch % columns * side + inner % side
+    return x.flatten(1, 2)[:, row * width + column].unflatten(1, (count, side * side)).flatten(2)
 
 
 def _initialise(module: nn.Module) -> None:
     if isinstance(module, nn.Linear):
-        nn.init.trunc_normal_(module.weight, std=0.02)
+        nn.init.normal_(module.weight, std=0.02)  # the release cuts it off at 2, a hundred deviations out
         nn.init.zeros_(module.bias)
     elif isinstance(module, nn.Conv2d):
         fan_out = module.kernel_size[0] * module.kernel_size[1] * module.out_channels // module.groups

@@ -85,8 +85,8 @@ class Xception(nn.Module):
             dilation *= block.stride // strided
             channels = block.widths[-1]
         for module in self.modules():
-            if isinstance(module, nn.Conv2d):  # as in the release
-                nn.init.trunc_normal_(module.weight, std=0.09, a=-0.18, b=0.18)
+            if isinstance(module, nn.Conv2d):  # the release's, whose tails it cuts; that takes torch many seconds
+                nn.init.normal_(module.weight, std=0.09)
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         x = self.stem(image)

@@ -1,0 +1,124 @@
+"""SegFormer against the paper and the authors' release."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from segctl_models.backbones.mit import Attention, MiT
+from segctl_models.segformer import AllMLPDecoder, segformer
+
+
+def count(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+@pytest.mark.parametrize(
+    ("variant", "encoder", "expected"),
+    [  # of the authors' models on the Hugging Face hub, as built by transformers 5.23
+        ("b0", 3_319_392, {150: 3_752_694, 19: 3_719_027}),
+        ("b1", 13_151_424, {150: 13_715_798, 19: 13_682_131}),
+        ("b2", 24_196_288, {150: 27_461_974, 19: 27_361_235}),
+        ("b3", 44_072_128, {150: 47_337_814, 19: 47_237_075}),
+        ("b4", 60_842_688, {150: 64_108_374, 19: 64_007_635}),
+        ("b5", 81_443_008, {150: 84_708_694, 19: 84_607_955}),
+    ],
+)
+def test_same_number_of_parameters_as_the_authors(variant: str, encoder: int, expected: dict[int, int]) -> None:
+    for num_classes, parameters in expected.items():
+        with torch.device("meta"):
+            model = segformer(num_classes, variant=variant)  # type: ignore[arg-type]
+        assert count(model.backbone) == encoder
+        assert count(model) == parameters
+
+
+def test_parameters_are_named_as_in_the_release() -> None:
+    linear, both = ("weight", "bias"), ("norm1", "attn.q", "attn.kv", "attn.proj", "norm2", "mlp.fc1", "mlp.fc2")
+    names = set()
+    for stage in (1, 2, 3, 4):
+        names |= {f"backbone.{part}.{x}" for part in _around(stage) for x in linear}
+        for block in (0, 1):
+            layers = [*both, "mlp.dwconv.dwconv", *(["attn.sr", "attn.norm"] if stage < 4 else [])]
+            names |= {f"backbone.block{stage}.{block}.{layer}.{x}" for layer in layers for x in linear}
+        names |= {f"decode_head.linear_c{stage}.proj.{x}" for x in linear}
+    names |= {f"decode_head.{layer}.{x}" for layer in ("linear_pred", "linear_fuse.bn") for x in linear}
+    names |= {"decode_head.linear_fuse.conv.weight"}
+    with torch.device("meta"):
+        assert {name for name, _ in segformer(3).named_parameters()} == names
+
+
+def _around(stage: int) -> tuple[str, str, str]:
+    return f"patch_embed{stage}.proj", f"patch_embed{stage}.norm", f"norm{stage}"
+
+
+def test_the_features_have_the_declared_channels_and_strides() -> None:
+    with torch.device("meta"):
+        backbone = MiT("mit_b0")
+    features = backbone(torch.empty(1, 3, 65, 97, device="meta"))
+    assert [tuple(x.shape[1:]) for x in features] == [(32, 17, 25), (64, 9, 13), (160, 5, 7), (256, 3, 4)]
+
+
+@pytest.mark.parametrize(("size", "patches"), [((4, 6), (2, 3)), ((5, 7), (2, 3))])
+def test_attention_to_patches(size: tuple[int, int], patches: tuple[int, int]) -> None:
+    """Head by head and position by position; what does not fill a patch has queries, but is no key."""
+    torch.manual_seed(0)
+    channels, heads, width = 6, 2, 3
+    attention = Attention(channels, heads, reduction=2)
+    x = torch.randn(2, *size, channels)
+    with torch.no_grad():
+        rows, columns = patches
+        tokens = torch.stack(
+            [
+                torch.einsum("oiyx,nyxi->no", attention.sr.weight, x[:, 2 * r : 2 * r + 2, 2 * c : 2 * c + 2])
+                for r in range(rows)
+                for c in range(columns)
+            ],
+            dim=1,
+        )
+        tokens = attention.norm(tokens + attention.sr.bias)
+        keys, values = attention.kv(tokens).split(channels, dim=2)
+        queries, seen = attention.q(x), torch.zeros_like(x)
+        for n in range(2):
+            for y in range(size[0]):
+                for z in range(size[1]):
+                    for head in range(heads):
+                        own = slice(head * width, (head + 1) * width)
+                        weights = (keys[n, :, own] @ queries[n, y, z, own] / math.sqrt(width)).softmax(0)
+                        seen[n, y, z, own] = weights @ values[n, :, own]
+        assert torch.allclose(attention(x), attention.proj(seen), atol=1e-5)
+
+
+def test_the_decoder_fuses_the_concatenated_maps() -> None:
+    """Equation 4, as it is written."""
+    torch.manual_seed(0)
+    decoder = AllMLPDecoder((2, 3, 4, 5), 6, 8).eval()
+    nn.init.normal_(decoder.linear_fuse.bn.running_mean)
+    features = [torch.randn(2, c, *s) for c, s in ((2, (9, 17)), (3, (5, 9)), (4, (3, 5)), (5, (2, 3)))]
+    with torch.no_grad():
+        same_size: list[Tensor] = []
+        for level, x in reversed(list(enumerate(features, start=1))):
+            layer = getattr(decoder, f"linear_c{level}")["proj"]
+            unified = torch.einsum("oc,nchw->nohw", layer.weight, x) + layer.bias[:, None, None]
+            same_size.append(F.interpolate(unified, size=(9, 17), mode="bilinear", align_corners=False))
+        fused = decoder.linear_fuse(torch.cat(same_size, dim=1))
+        assert torch.allclose(decoder(features), decoder.linear_pred(fused), atol=1e-5)
+
+
+def test_stochastic_depth_grows_to_a_tenth_and_is_off_in_evaluation() -> None:
+    torch.manual_seed(0)
+    model = segformer(3)
+    blocks = [block for stage in (1, 2, 3, 4) for block in getattr(model.backbone, f"block{stage}")]
+    assert [block.drop_path.p for block in blocks] == pytest.approx([i * 0.1 / 7 for i in range(8)])
+    image = torch.randn(1, 3, 33, 65)
+    with torch.no_grad():
+        model.eval()
+        assert torch.equal(model(image)["out"], model(image)["out"])
+        always = MiT("mit_b0", stochastic_depth=0.999)
+        block = always.train().block4[1]  # the last: as good as always skipped
+        x = torch.randn(64, 1, 1, 256)
+        skipped = (block(x) == x).all(dim=3).float().mean()
+    assert skipped > 0.9
