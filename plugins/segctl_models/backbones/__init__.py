@@ -3,8 +3,8 @@
 A backbone is a module that maps images ``(N, 3, H, W)`` to a tuple of feature maps, the deepest last, and has
 
 ``channels``, ``strides``
-    those of its feature maps, in the same order; the last four have the strides 4, 8, 16 and 32, unless dilated. A map's
-    height and width are the image's over its stride, rounded up.
+    those of its feature maps, in the same order; the last four have the strides 4, 8, 16 and 32, unless dilated.
+    Height and width of a map are the image's over its stride, rounded up.
 ``imagenet``
     address of the weights of torchvision's ImageNet classifier that fit, or None where torchvision has none.
 ``from_imagenet(state)``
