@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .backbones.weights import initialise
+from .layers.prelu import norm_prelu
 
 __all__ = ["ENet", "enet"]
 
@@ -68,7 +69,7 @@ class InitialBlock(nn.Module):
         super().__init__()
         self.conv = nn.Conv2d(3, 13, 3, stride=2, padding=1, bias=False)
         self.pool = nn.MaxPool2d(2, stride=2, ceil_mode=True)
-        self.norm_act = _norm_act(16)
+        self.norm_act = norm_prelu(16)
 
     def forward(self, image: Tensor) -> Tensor:
         return self.norm_act(torch.cat([self.conv(image), self.pool(image)], dim=1))
@@ -96,14 +97,14 @@ class Bottleneck(nn.Module):
             n, pad = asymmetric, asymmetric // 2
             conv = [
                 nn.Conv2d(inner, inner, (n, 1), padding=(pad, 0), bias=False),
-                _norm_act(inner),
+                norm_prelu(inner),
                 nn.Conv2d(inner, inner, (1, n), padding=(0, pad), bias=False),
             ]
         self.branch = nn.Sequential(
             nn.Conv2d(channels, inner, 1, bias=False),
-            _norm_act(inner),
+            norm_prelu(inner),
             *conv,
-            _norm_act(inner),
+            norm_prelu(inner),
             *_expansion(inner, channels),
             nn.Dropout2d(dropout),
         )
@@ -126,9 +127,9 @@ class DownsamplingBottleneck(nn.Module):
         self.extra_channels = out_channels - in_channels
         self.branch = nn.Sequential(
             nn.Conv2d(in_channels, inner, 2, stride=2, bias=False),
-            _norm_act(inner),
+            norm_prelu(inner),
             nn.Conv2d(inner, inner, 3, padding=1, bias=False),
-            _norm_act(inner),
+            norm_prelu(inner),
             *_expansion(inner, out_channels),
             nn.Dropout2d(dropout),
         )
@@ -153,9 +154,9 @@ class UpsamplingBottleneck(nn.Module):
         super().__init__()
         inner = out_channels // 4
         self.main = nn.Sequential(*_expansion(in_channels, out_channels))
-        self.projection = nn.Sequential(nn.Conv2d(in_channels, inner, 1, bias=False), _norm_act(inner))
+        self.projection = nn.Sequential(nn.Conv2d(in_channels, inner, 1, bias=False), norm_prelu(inner))
         self.fullconv = nn.ConvTranspose2d(inner, inner, 3, stride=2, padding=1, bias=False)
-        self.expansion = nn.Sequential(_norm_act(inner), *_expansion(inner, out_channels), nn.Dropout2d(dropout))
+        self.expansion = nn.Sequential(norm_prelu(inner), *_expansion(inner, out_channels), nn.Dropout2d(dropout))
         self.act = nn.PReLU(out_channels)
 
     def forward(self, x: Tensor, indices: Tensor, size: torch.Size) -> Tensor:
@@ -185,10 +186,6 @@ def _stage_2_or_3() -> list[Bottleneck]:
         Bottleneck(128, asymmetric=5),
         Bottleneck(128, dilation=16),
     ]
-
-
-def _norm_act(channels: int) -> nn.Sequential:
-    return nn.Sequential(nn.BatchNorm2d(channels, eps=1e-3), nn.PReLU(channels))
 
 
 def _expansion(in_channels: int, out_channels: int) -> tuple[nn.Module, nn.Module]:

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from .resize import resize
 
-__all__ = ["ImagePooling", "norm_pooled"]
+__all__ = ["ImagePooling", "halved", "norm_pooled"]
 
 
 class ImagePooling(nn.Sequential):
@@ -39,3 +39,8 @@ def norm_pooled(norm: nn.Module, x: Tensor) -> Tensor:
     if type(norm) is nn.BatchNorm2d and norm.training and x.numel() == x.shape[1]:
         return F.batch_norm(x, norm.running_mean, norm.running_var, norm.weight, norm.bias, eps=norm.eps)
     return norm(x)
+
+
+def halved(x: Tensor) -> Tensor:
+    """``(N, C, H, W)`` to ``(N, C, H/2, W/2)``, rounded up, by averages over 3x3 pixels, zeros around the border."""
+    return F.avg_pool2d(x, 3, stride=2, padding=1)
