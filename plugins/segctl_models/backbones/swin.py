@@ -27,8 +27,8 @@ class Swin(nn.Module):
 
     The image is padded with zeros to full patches (of which torchvision drops the rest where a side is no multiple of
     4), a map to full windows: any size passes, also one smaller than a window. Whether a window can be shifted depends
-    on the size, in Python: what `torch.export` gives takes the sizes at which the same maps as in its example are larger
-    than a window.
+    on the size, in Python: what `torch.export` gives takes the sizes at which the same maps are larger than a window as
+    in its example.
 
     Args:
         name: Variant.
