@@ -32,7 +32,7 @@ class HRNetV2(nn.Module):
         channels = sum(backbone.channels[-4:])
         self.backbone = backbone
         self.last_layer = nn.Sequential(
-            ConvNormAct(channels, channels, 1, bias=True), nn.Conv2d(channels, num_classes, 1)
+            *ConvNormAct(channels, channels, 1, bias=True), nn.Conv2d(channels, num_classes, 1)
         )
 
     def forward(self, image: Tensor) -> dict[str, Tensor]:

@@ -39,11 +39,14 @@ class HRNetOCR(nn.Module):
         self.pixels = ConvNormAct(channels, 512, 3, bias=True)
         self.ocr = OCR(512, 256)
         self.classifier = nn.Conv2d(512, num_classes, 1)
-        self.regions = nn.Sequential(ConvNormAct(channels, channels, 1, bias=True), nn.Conv2d(channels, num_classes, 1))
+        # The soft object regions. Called so as in the release, though more than the loss needs them.
+        self.aux_head = nn.Sequential(
+            *ConvNormAct(channels, channels, 1, bias=True), nn.Conv2d(channels, num_classes, 1)
+        )
 
     def forward(self, image: Tensor) -> dict[str, Tensor]:
         representation = resize_and_concat(self.backbone(image)[-4:])
-        regions = self.regions(representation)
+        regions = self.aux_head(representation)
         augmented = self.ocr(self.pixels(representation), regions)
         outputs = {"out": resize(self.classifier(augmented), image.shape[-2:])}
         if self.training:

@@ -17,7 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .backbones.mit import MiT
-from .backbones.weights import initialise
+from .backbones.mit_hub import from_hub
+from .backbones.weights import StateDict, initialise, under_backbone
 from .layers.resize import resize
 
 __all__ = ["SegFormer", "segformer"]
@@ -98,10 +99,18 @@ def segformer(
     Args:
         num_classes: Number of classes.
         variant: Size of the network, from 3.7 (b0) to 84.6 (b5) million parameters.
-        weights: A local file to start from: a state dict of the whole model, of its backbone, or of the authors'
-            ImageNet classifier (``mit_b0.pth`` and so on); torchvision has none.
+        weights: A local file to start from: a state dict of the whole model, of its backbone, or of one of the authors'
+            models: their ImageNet classifier (``mit_b0.pth`` and so on), or ``pytorch_model.bin`` of ``nvidia/mit-b0``
+            or ``nvidia/segformer-b0-...`` on the Hugging Face hub. torchvision has none.
 
     Raises:
         WeightsError: The weights cannot be read, or do not fit.
     """
-    return initialise(SegFormer(MiT(f"mit_{variant}"), num_classes, WIDTHS[variant]), weights=weights)
+    model = SegFormer(MiT(f"mit_{variant}"), num_classes, WIDTHS[variant])
+    return initialise(model, weights=weights, from_imagenet=_from_authors)
+
+
+def _from_authors(model: nn.Module, state: StateDict) -> StateDict:
+    """Of a model on the hub that segments, the decoder as well."""
+    decoder = {key: value for key, value in from_hub(state).items() if key.startswith("decode_head.")}
+    return {**under_backbone(model, state), **decoder}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -53,6 +54,58 @@ def test_parameters_are_named_as_in_the_release() -> None:
 
 def _around(stage: int) -> tuple[str, str, str]:
     return f"patch_embed{stage}.proj", f"patch_embed{stage}.norm", f"norm{stage}"
+
+
+@pytest.mark.parametrize("segments", [True, False])
+def test_the_authors_files_on_the_hub_fit(segments: bool, tmp_path: Path) -> None:
+    """Names and shapes of ``nvidia/segformer-b0-finetuned-ade-512-512`` and of ``nvidia/mit-b0``, with other values."""
+    torch.manual_seed(0)
+    state = {}
+
+    def layer(name: str, *shape: int, bias: bool = True) -> None:
+        state[f"{name}.weight"] = torch.randn(shape)
+        if bias:
+            state[f"{name}.bias"] = torch.randn(shape[0])
+
+    for stage, (inputs, width, side) in enumerate(((3, 32, 7), (32, 64, 3), (64, 160, 3), (160, 256, 3))):
+        encoder = "segformer.encoder"
+        layer(f"{encoder}.patch_embeddings.{stage}.proj", width, inputs, side, side)
+        layer(f"{encoder}.patch_embeddings.{stage}.layer_norm", width)
+        layer(f"{encoder}.layer_norm.{stage}", width)
+        for block in (f"{encoder}.block.{stage}.0", f"{encoder}.block.{stage}.1"):
+            for name in ("self.query", "self.key", "self.value", "output.dense"):
+                layer(f"{block}.attention.{name}", width, width)
+            if stage < 3:
+                reduction = (8, 4, 2)[stage]
+                layer(f"{block}.attention.self.sr", width, width, reduction, reduction)
+                layer(f"{block}.attention.self.layer_norm", width)
+            layer(f"{block}.layer_norm_1", width)
+            layer(f"{block}.layer_norm_2", width)
+            layer(f"{block}.mlp.dense1", 4 * width, width)
+            layer(f"{block}.mlp.dwconv.dwconv", 4 * width, 1, 3, 3)
+            layer(f"{block}.mlp.dense2", width, 4 * width)
+    if segments:
+        for stage, width in enumerate((32, 64, 160, 256)):
+            layer(f"decode_head.linear_c.{stage}.proj", 256, width)
+        layer("decode_head.linear_fuse", 256, 1024, 1, 1, bias=False)
+        layer("decode_head.batch_norm", 256)
+        state |= {f"decode_head.batch_norm.running_{part}": torch.rand(256) for part in ("mean", "var")}
+        layer("decode_head.classifier", 7, 256, 1, 1)
+    else:
+        layer("classifier", 1000, 256)
+    torch.save(state, tmp_path / "pytorch_model.bin")
+    loaded = segformer(7, weights=str(tmp_path / "pytorch_model.bin")).state_dict()
+
+    theirs, own = "segformer.encoder.block.2.1.attention", "backbone.block3.1.attn"
+    assert torch.equal(loaded[f"{own}.q.bias"], state[f"{theirs}.self.query.bias"])
+    assert torch.equal(loaded[f"{own}.kv.weight"][:160], state[f"{theirs}.self.key.weight"])
+    assert torch.equal(loaded[f"{own}.kv.weight"][160:], state[f"{theirs}.self.value.weight"])
+    assert torch.equal(loaded["backbone.norm4.bias"], state["segformer.encoder.layer_norm.3.bias"])
+    if segments:
+        assert torch.equal(loaded["decode_head.linear_c4.proj.bias"], state["decode_head.linear_c.3.proj.bias"])
+        assert torch.equal(
+            loaded["decode_head.linear_fuse.bn.running_var"], state["decode_head.batch_norm.running_var"]
+        )
 
 
 def test_the_features_have_the_declared_channels_and_strides() -> None:

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops import StochasticDepth
 
+from .mit_hub import from_hub
 from .weights import StateDict
 
 __all__ = ["MiT", "MiTName"]
@@ -86,8 +87,9 @@ class MiT(nn.Module):
         return tuple(features[1:])
 
     def from_imagenet(self, state: StateDict) -> StateDict:
-        """Takes the authors' classifiers."""
-        return {key: value for key, value in state.items() if not key.startswith("head.")}
+        """Takes the authors' classifiers, the release's and those on the Hugging Face hub."""
+        head = ("head.", "classifier.", "decode_head.")
+        return {key: value for key, value in from_hub(state).items() if not key.startswith(head)}
 
 
 class PatchEmbedding(nn.Module):
