@@ -35,6 +35,7 @@ from .layers.resize import resize
 __all__ = ["DUNet", "DUpsampling", "dunet"]
 
 CHANNELS = 256  # of the features that W maps to scores
+TEMPERATURE = 0.1  # at first: rebuilt labels score between 0 and 1, which makes a softmax of temperature 1 almost flat
 
 
 class DUNet(nn.Module):
@@ -90,7 +91,7 @@ class DUpsampling(nn.Module):
         self.ratio = ratio
         linear = nn.Conv2d(channels, num_classes * ratio**2, 1)
         self.weight, self.bias = linear.weight, linear.bias
-        self.log_temperature = nn.Parameter(torch.zeros(()))
+        self.log_temperature = nn.Parameter(torch.tensor(TEMPERATURE).log())
 
     def forward(self, x: Tensor) -> Tensor:
         scores = F.conv2d(x, self.weight, self.bias)
