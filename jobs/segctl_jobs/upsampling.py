@@ -19,7 +19,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from segctl import __version__
 from segctl.config.schema import Config
 from segctl.errors import DataError, PluginError, WeightsError
 from segctl.plugin import DatasetInfo, SegmentationDataset
@@ -85,7 +84,7 @@ def fit_upsampling(config: Config, out: Path) -> Fit:
     found = principal_components(tiles, classes, channels)
     fit = Fit(classes, ratio, channels, len(tiles), found.explained, _pixel_accuracy(found, tiles, classes))
     state = {"upsample.weight": found.weight[:, :, None, None].contiguous(), "upsample.bias": found.bias}
-    origin = {"version": __version__, "dataset": {"name": config.dataset.name, **config.dataset.options}}
+    origin = {"dataset": {"name": config.dataset.name, **config.dataset.options}, "classes": list(info.classes)}
     try:
         with replacing(out) as target:
             torch.save({"model": state, "segctl": origin}, target)
