@@ -1,0 +1,121 @@
+"""The overfitting test: every model learns one picture by heart, through `segctl train overfit`.
+
+    python tests/benchmarks/overfitting.py --data-root SAMPLES --runs-dir RUNS [--shrink 2] [--amp bf16] [MODEL ...]
+
+SAMPLES holds ``VOCdevkit`` with one picture in its train list. The rows of the table in MODELS.md are printed as they
+are done; a model that has completed in RUNS is not trained again, so what was cut off goes on. `--shrink` makes the
+picture smaller (image bicubic, mask nearest), for machines without a GPU.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from PIL import Image
+
+import segctl
+from segctl.runs import metrics, store
+
+# What the reference project's own test reached; 200 steps for its FCNs, 100 or fewer for the others.
+REFERENCE = {
+    "fcn32s": 94.0,
+    "fcn16s": 99.2,
+    "fcn8s": 99.8,
+    "fcn": None,
+    "enet": 99.9,
+    "pspnet": 99.8,
+    "icnet": 98.8,
+    "deeplabv3": None,
+    "deeplabv3_plus": None,
+    "denseaspp": 100.0,
+    "encnet": 99.7,
+    "bisenet": 99.6,
+    "danet": 99.5,
+    "ocnet": 99.8,
+    "dunet": 98.8,
+    "psanet": None,
+    "ccnet": None,
+    "cgnet": None,
+    "espnet": None,
+    "espnetv2": None,
+    "lednet": None,
+    "dfanet": None,
+    "hrnet": None,
+    "hrnet_ocr": None,
+    "unet": None,
+    "upernet": None,
+    "segformer": None,
+    "bisenetv2": None,
+    "fast_scnn": None,
+    "lraspp": None,
+}
+LOCAL = "VOCdevkit/VOC2012"
+
+
+def shrunk(data_root: Path, factor: int, to: Path) -> Path:
+    """A copy of the one-picture data set with sides divided by `factor`."""
+    source, target = data_root / LOCAL, to / LOCAL
+    lists = Path("ImageSets/Segmentation/train.txt")
+    (target / lists).parent.mkdir(parents=True)
+    (target / lists).write_text((source / lists).read_text())
+    for name in (source / lists).read_text().split():
+        for file, method in (
+            (f"JPEGImages/{name}.jpg", Image.Resampling.BICUBIC),
+            (f"SegmentationClass/{name}.png", Image.Resampling.NEAREST),
+        ):
+            (target / file).parent.mkdir(exist_ok=True)
+            with Image.open(source / file) as picture:
+                small = picture.resize((picture.width // factor, picture.height // factor), method)
+                small.save(target / file, **({"quality": 95} if file.endswith(".jpg") else {}))
+    return to
+
+
+def train(model: str, data_root: Path, runs_dir: Path, amp: str) -> None:
+    command = [sys.executable, "-m", "segctl.cli", "train", "overfit", "--model", model, "--name", f"overfit-{model}"]
+    options = ["--data-root", str(data_root), "--runs-dir", str(runs_dir), "--set", f"train.amp={amp}", "--json"]
+    subprocess.run([*command, *options], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def completed(model: str, runs_dir: Path) -> store.Run | None:
+    for run in store.all_runs(runs_dir):
+        if run.id.partition("-")[2].partition("-")[2].startswith(f"overfit-{model}-"):
+            (status,) = segctl.status([run])
+            if status.state == "COMPLETED":
+                return run
+    return None
+
+
+def row(model: str, run: store.Run) -> str:
+    records = list(metrics.read(run))
+    start = next(record for record in records if record["event"] == "start")
+    evaluation = next(record for record in reversed(records) if record["event"] == "eval")
+    seconds = evaluation["time"] - start["time"]
+    reference = REFERENCE.get(model)
+    said = f"{reference:.1f}" if reference is not None else ""
+    return f"| `{model}` | {100 * evaluation['miou']:.1f} | {said} | {evaluation['step']} | {seconds:.0f} |"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("models", nargs="*", default=list(REFERENCE), metavar="MODEL")
+    parser.add_argument("--data-root", type=Path, required=True)
+    parser.add_argument("--runs-dir", type=Path, required=True)
+    parser.add_argument("--shrink", type=int, default=1)
+    parser.add_argument("--amp", default="off")
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        data_root = shrunk(given.data_root, given.shrink, Path(folder)) if given.shrink > 1 else given.data_root
+        print("| model | mIoU | reference project | steps | seconds |\n|---|---|---|---|---|", flush=True)
+        for model in given.models:
+            if completed(model, given.runs_dir) is None:
+                train(model, data_root.absolute(), given.runs_dir, given.amp)
+            run = completed(model, given.runs_dir)
+            print(row(model, run) if run is not None else f"| `{model}` | did not complete | | | |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
