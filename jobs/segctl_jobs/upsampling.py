@@ -9,7 +9,6 @@ A pixel without a label counts as the mean of its place in a tile: it moves neit
 
 from __future__ import annotations
 
-import logging
 import math
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -27,8 +26,6 @@ from segctl_jobs.build import create_model, open_split
 from segctl_jobs.data import check_pair
 
 __all__ = ["Fit", "Upsampling", "fit_upsampling", "principal_components"]
-
-log = logging.getLogger(__name__)
 
 TILES = 20_000  # at most about as many; some thousands already settle all components that matter
 SEED = 0
