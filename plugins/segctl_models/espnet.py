@@ -6,7 +6,7 @@ Where the paper leaves a choice, the authors' code (https://github.com/sacmehta/
 in its order, so that its checkpoints differ in names alone: batch normalisation uses eps 1e-3, no convolution has a
 bias, and in ESPNet the classifier of ESPNet-C is the decoder's first projection. Added is what makes any size work:
 an odd height or width is rounded up when halved, and what is enlarged is cut to the size of its counterpart. With fewer
-than five classes the decoder is five wide, for its block splits into five branches.
+than five classes the block in the decoder has a branch for each, for it is no wider.
 
 The paper trains ESPNet-C first, and ESPNet from its weights: `weights` takes those of an ESPNet-C for that.
 
@@ -51,10 +51,9 @@ class ESPNet(nn.Module):
 
     def __init__(self, num_classes: int, *, blocks: tuple[int, int], decoder: bool, normalisation: nn.Module) -> None:
         super().__init__()
-        width = max(num_classes, len(DILATIONS)) if decoder else num_classes
         self.normalisation = normalisation
-        self.backbone = Encoder(width, blocks)
-        self.decoder = Decoder(width, num_classes) if decoder else None
+        self.backbone = Encoder(num_classes, blocks)
+        self.decoder = Decoder(num_classes) if decoder else None
 
     def forward(self, image: Tensor) -> dict[str, Tensor]:
         half, quarter, eighth = self.backbone(self.normalisation(image))
@@ -104,12 +103,13 @@ class ESP(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int, *, down: bool = False, residual: bool = False) -> None:
         super().__init__()
-        inner = out_channels // len(DILATIONS)
+        dilations = DILATIONS[:out_channels]
+        inner = out_channels // len(dilations)
         kernel, stride = (3, 2) if down else (1, 1)
         self.reduce = nn.Conv2d(in_channels, inner, kernel, stride=stride, padding=kernel // 2, bias=False)
-        rest = out_channels - (len(DILATIONS) - 1) * inner  # what does not divide by five goes to the first branch
+        rest = out_channels - (len(dilations) - 1) * inner  # what does not divide by five goes to the first branch
         self.branches = nn.ModuleList(
-            nn.Conv2d(inner, rest if d == 1 else inner, 3, padding=d, dilation=d, bias=False) for d in DILATIONS
+            nn.Conv2d(inner, rest if d == 1 else inner, 3, padding=d, dilation=d, bias=False) for d in dilations
         )
         self.norm_act = norm_prelu(out_channels)
         self.residual = residual
@@ -128,21 +128,19 @@ class ESP(nn.Module):
 class Decoder(nn.Module):
     """From the encoder's three sizes to logits of the image's: enlarge, concatenate, fuse, twice, and enlarge again.
 
-    Args:
-        width: Channels of the encoder's logits and of all that follows.
-        num_classes: Number of classes C.
+    All of it is as wide as there are classes.
     """
 
-    def __init__(self, width: int, num_classes: int) -> None:
+    def __init__(self, num_classes: int) -> None:
         super().__init__()
-        self.project2 = nn.Conv2d(2 * 64 + 3, width, 1, bias=False)
-        self.norm3 = nn.BatchNorm2d(width, eps=EPS)
-        self.fuse1 = conv_norm_prelu(16 + 3 + width, width)
-        self.up3 = nn.ConvTranspose2d(width, width, 2, stride=2, bias=False)
-        self.fuse2 = nn.Sequential(norm_prelu(2 * width), ESP(2 * width, width))
-        self.up2 = nn.ConvTranspose2d(width, width, 2, stride=2, bias=False)
-        self.norm_act2 = norm_prelu(width)
-        self.up1 = nn.ConvTranspose2d(width, num_classes, 2, stride=2, bias=False)
+        self.project2 = nn.Conv2d(2 * 64 + 3, num_classes, 1, bias=False)
+        self.norm3 = nn.BatchNorm2d(num_classes, eps=EPS)
+        self.fuse1 = conv_norm_prelu(16 + 3 + num_classes, num_classes)
+        self.up3 = nn.ConvTranspose2d(num_classes, num_classes, 2, stride=2, bias=False)
+        self.fuse2 = nn.Sequential(norm_prelu(2 * num_classes), ESP(2 * num_classes, num_classes))
+        self.up2 = nn.ConvTranspose2d(num_classes, num_classes, 2, stride=2, bias=False)
+        self.norm_act2 = norm_prelu(num_classes)
+        self.up1 = nn.ConvTranspose2d(num_classes, num_classes, 2, stride=2, bias=False)
 
     def forward(self, half: Tensor, quarter: Tensor, eighth: Tensor, size: torch.Size) -> Tensor:
         x = _cut(self.up3(self.norm3(eighth)), quarter.shape[-2:])

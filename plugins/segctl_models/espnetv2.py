@@ -5,9 +5,9 @@ Figure 3, the network table 1's up to level 4, the segmentation network section 
 Where the paper leaves a choice, the authors' segmentation code (https://github.com/sacmehta/ESPNetv2) is followed,
 layer by layer and in its order: its checkpoints differ in names, and in three activations that their code makes but
 never applies (of the strided units, 112 to 480 weights in all), which are left out here because nothing would train
-them. The classifier for ImageNet and the level before it are not part of the network. Enlarging aligns corners, as in
-the release. Added is what makes any size work: an odd height or width is rounded up when halved, and what is enlarged
-takes the size of its counterpart.
+them. Such a checkpoint can be given as `weights`. The classifier for ImageNet and the level before it are not part of
+the network. Enlarging aligns corners, as in the release. Added is what makes any size work: an odd height or width is
+rounded up when halved, and what is enlarged takes the size of its counterpart.
 
 The release's input is not segctl's: BGR, from which mean and standard deviation of Cityscapes are taken in values of 0
 to 255, and which is then divided by 255 once more. For its checkpoints (20 classes, the last one is void) that is
@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from segctl import plugin
 from segctl.errors import ConfigError
 
-from .backbones.weights import initialise
+from .backbones.weights import StateDict, initialise
 from .layers.conv import ConvNormAct
 from .layers.input_normalisation import ChannelOrder, Channels, input_normalisation
 from .layers.pooling import halved
@@ -219,6 +219,19 @@ def _enlarged(x: Tensor, size: torch.Size) -> Tensor:
     return F.interpolate(x, size=tuple(size), mode="bilinear", align_corners=True)
 
 
+def _from_release(model: nn.Module, state: StateDict) -> StateDict:
+    """The authors' checkpoint under the names of `model`: the same entries in the same order, but for those three."""
+    own = {name: value for name, value in model.state_dict().items() if not name.endswith("num_batches_tracked")}
+    theirs = {
+        name: value
+        for name, value in state.items()
+        if not name.endswith(("num_batches_tracked", "eesp.module_act.weight"))
+    }
+    if [value.shape for value in own.values()] != [value.shape for value in theirs.values()]:
+        return state  # something else, whose names say best what does not fit
+    return dict(zip(own, theirs.values(), strict=True))
+
+
 @plugin.model(loss_options={"aux_weight": 1.0})  # the release adds both losses
 def espnetv2(
     num_classes: int,
@@ -240,7 +253,7 @@ def espnetv2(
         mean: What is subtracted from the image's channels, of values from 0 to 255; for weights from elsewhere. By
             default the image is normalised as for every model.
         std: What they are divided by then.
-        weights: A local file to start from: a state dict of the whole model.
+        weights: A local file to start from: a state dict of the whole model, or one of the authors' checkpoints.
 
     Raises:
         ConfigError: An option is out of its range.
@@ -249,4 +262,4 @@ def espnetv2(
     if scale not in SCALES:
         raise ConfigError(f"model.scale: {scale:g} is not one of {', '.join(f'{each:g}' for each in SCALES)}.")
     model = ESPNetV2(num_classes, scale, aux=aux, normalisation=input_normalisation(channel_order, mean, std))
-    return initialise(model, weights=weights, from_imagenet=lambda model, state: state)
+    return initialise(model, weights=weights, from_imagenet=_from_release)
