@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from segctl.cancel import cancel as cancel
+    from segctl.export import export as export
     from segctl.logs import logs as logs
     from segctl.predict import predict as predict
     from segctl.status import status as status
@@ -38,6 +39,7 @@ _COMMANDS = {
     "logs": "segctl.logs",
     "cancel": "segctl.cancel",
     "import_weights": "segctl.weights",
+    "export": "segctl.export",
     "dunet_upsampling": "segctl.upsampling",
 }
 
@@ -46,6 +48,7 @@ __all__ = [
     "cancel",
     "dunet_upsampling",
     "evaluate",
+    "export",
     "import_weights",
     "logs",
     "predict",

@@ -67,6 +67,22 @@ def fit_upsampling(config: Config, out: Path) -> Any:
     return _jobs("upsampling").fit_upsampling(config, out)
 
 
+def export(
+    checkpoint: Path,
+    config: Config,
+    format: str,
+    out: Path,
+    *,
+    run_id: str,
+    samples: int,
+    on_progress: Callable[[str], None],
+) -> Any:
+    """Exports a trained model in this process and compares it; see `segctl_jobs.export`."""
+    return _jobs("export").export(
+        checkpoint, config, format, out, run_id=run_id, samples=samples, on_progress=on_progress
+    )
+
+
 def _jobs(name: str) -> Any:
     return _imported(f"segctl_jobs.{name}")
 

@@ -7,6 +7,7 @@
     ├── RunError                a run that cannot be found, told apart or that is in the wrong state for the request
     ├── CheckpointError         a checkpoint that is missing, damaged or of another model
     ├── WeightsError            pretrained weights that cannot be had or do not fit
+    ├── ExportError             a model that cannot be exported, or whose export does not give the same
     ├── LaunchError             a job that could not be started
     └── NonFiniteLossError      training stopped because the loss or its gradient was NaN or infinite
 
@@ -60,6 +61,10 @@ class CheckpointError(SegctlError):
 
 
 class WeightsError(SegctlError):
+    pass
+
+
+class ExportError(SegctlError):
     pass
 
 

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from segctl.cli import evaluate, plugins, predict, recipes, runs, train, weights
+from segctl.cli import evaluate, export, plugins, predict, recipes, runs, train, weights
 from segctl.cli.argv import gather_plugin_options
 from segctl.cli.failures import guarded
 
@@ -21,6 +21,7 @@ app = typer.Typer(
 app.command("train")(train.train)
 app.command("eval")(evaluate.evaluate)
 app.command("predict")(predict.predict)
+app.command("export")(export.export)
 app.command("status")(runs.status)
 app.command("logs")(runs.logs)
 app.command("cancel")(runs.cancel)

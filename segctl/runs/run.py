@@ -81,6 +81,11 @@ class Run:
         return self.path / "predictions"
 
     @property
+    def exports(self) -> Path:
+        """Written by `segctl export`, where no other file is named."""
+        return self.path / "exports"
+
+    @property
     def logs(self) -> Path:
         return self.path / "logs"
 

@@ -23,6 +23,10 @@ COMMANDS: dict[str, tuple[str, set[str]]] = {
         | {*CHOICE, *LAUNCH, *SUBMIT},
     ),
     "predict": ("run images...", {"--out", "-o", "--checkpoint", "--runs-dir", "--json"}),
+    "export": (
+        "run",
+        {"--format", "--out", "-o", "--checkpoint", "--samples", "--data-root", "--runs-dir", "--json"},
+    ),
     "status": ("[runs...]", {"--watch", "--runs-dir", "--json"}),
     "logs": ("run", {"--follow", "-f", "--rank", "--runs-dir"}),
     "cancel": ("run", {"--runs-dir", "--json"}),
