@@ -48,7 +48,6 @@ class FromPixels(nn.Module):
     def __init__(self, model: nn.Module, input: Input) -> None:
         super().__init__()
         self.model = model
-        self.input = input
         black, white = (normalize(torch.full((3, 1, 1), value, dtype=torch.uint8), input) for value in (0, 255))
         self.register_buffer("factor", (white - black) / 255)
         self.register_buffer("offset", black)
