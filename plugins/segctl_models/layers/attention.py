@@ -56,15 +56,24 @@ def attend_within_regions(query: Tensor, key: Tensor, value: Tensor, regions: in
 
 def _split(x: Tensor, regions: int) -> Tensor:
     """``(N, C, h, w)``, padded to a multiple of `regions`, to ``(N, regions * regions, positions of each, C)``."""
-    height, width = x.shape[-2:]
-    x = F.pad(x, (0, -width % regions, 0, -height % regions))
-    x = x.unflatten(3, (regions, -1)).unflatten(2, (regions, -1))  # (N, C, regions, rows, regions, columns)
-    return x.permute(0, 2, 4, 3, 5, 1).flatten(3, 4).flatten(1, 2)
+    n, channels, height, width = x.shape
+    rows, columns = _region(height, regions), _region(width, regions)
+    x = F.pad(x, (0, regions * columns - width, 0, regions * rows - height))
+    x = x.reshape(n, channels, regions, rows, regions, columns).permute(0, 2, 4, 3, 5, 1)
+    return x.reshape(n, regions * regions, rows * columns, channels)
 
 
 def _join(x: Tensor, regions: int, size: Sequence[int]) -> Tensor:
     """The inverse of `_split`: ``(N, regions * regions, positions of each, C)`` to ``(N, C, *size)``."""
+    n, channels = x.shape[0], x.shape[-1]
     height, width = size
-    columns = (width + regions - 1) // regions
-    x = x.unflatten(2, (-1, columns)).unflatten(1, (regions, regions))  # (N, regions, regions, rows, columns, C)
-    return x.permute(0, 5, 1, 3, 2, 4).flatten(4, 5).flatten(2, 3)[..., :height, :width]
+    rows, columns = _region(height, regions), _region(width, regions)
+    x = x.reshape(n, regions, regions, rows, columns, channels).permute(0, 5, 1, 3, 2, 4)
+    x = x.reshape(n, channels, regions * rows, regions * columns)
+    # Not sliced: the layout of a slice depends on whether anything is cut off, on which an exported graph would insist.
+    x = x.index_select(2, torch.arange(height, device=x.device))
+    return x.index_select(3, torch.arange(width, device=x.device))
+
+
+def _region(side: int, regions: int) -> int:
+    return (side + regions - 1) // regions
