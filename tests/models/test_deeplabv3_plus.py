@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from segctl.errors import WeightsError
 from segctl_models.backbones.xception import Xception, XceptionBlock
 from segctl_models.deeplabv3_plus import Decoder, DeepLabV3Plus, deeplabv3_plus
 from segctl_models.layers.separable import SeparableConv
@@ -149,6 +150,13 @@ def test_the_shortcut_takes_the_block_s_input_as_it_is(training: bool) -> None:
     assert torch.equal(out, given)
     assert torch.equal(x, given)
     assert second.min() < 0  # neither activated nor changed by what follows
+
+
+def test_there_is_nothing_to_download_for_xception() -> None:
+    with pytest.raises(WeightsError) as caught:
+        on_meta(pretrained=True)
+    assert caught.value.message == "There are no ImageNet weights to download for the backbone Xception."
+    assert "--model.weights" in caught.value.hint
 
 
 def test_a_file_of_timm_s_classifier_fills_xception(tmp_path: Path) -> None:

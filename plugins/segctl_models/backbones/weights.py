@@ -91,11 +91,12 @@ def _address(model: nn.Module) -> str:
     backbone = getattr(model, "backbone", model)
     address = getattr(backbone, "imagenet", None)
     if address is None:
-        stem = getattr(backbone, "stem", "7x7")
+        stem = getattr(backbone, "stem", "7x7")  # a ResNet's is a name; another backbone's may be its layers
+        other_stem = isinstance(stem, str) and stem != "7x7"
         raise WeightsError(
             f"There are no ImageNet weights to download for the backbone {type(backbone).__name__}"
-            + (f" with the stem {stem}." if stem != "7x7" else "."),
-            ("Choose the stem 7x7, give" if stem != "7x7" else "Give")
+            + (f" with the stem {stem}." if other_stem else "."),
+            ("Choose the stem 7x7, give" if other_stem else "Give")
             + " a file with them (`--model.weights FILE`), or train from scratch with `pretrained: false`.",
         )
     return str(address)
