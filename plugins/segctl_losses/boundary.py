@@ -23,13 +23,13 @@ __all__ = ["Boundary"]
 class Boundary(MapLoss):
     """1 minus the boundary F1 measure of each class in each image, averaged over those with a boundary in the truth.
 
-    A pixel lies on the boundary of its class where a labelled pixel of another class is within the window `boundary`;
-    of the softmax's probabilities, as much as these fall within it. Precision is the share of the predicted boundary
+    A pixel lies on the boundary of its class where a pixel of another class is within the window `boundary`; of the
+    softmax's probabilities, as much as these fall within it. Precision is the share of the predicted boundary
     that lies within the window `tolerance` of a true one, recall the share of the true one within that of a predicted
     one.
 
-    The paper pads nothing and ignores nothing; here ignored pixels belong to no boundary and make none. Where a band of
-    ignored pixels parts the objects (PASCAL VOC: 5 pixels), the window `boundary` must reach over it. Where no class
+    The paper ignores nothing. Here an ignored pixel belongs to no class, so that a class ends where ignored pixels
+    begin, as in the band that parts the objects of PASCAL VOC; and no boundary lies on an ignored pixel. Where no class
     has a boundary the loss is 0: it is meant to be trained beside another, see the loss `sum` (the paper adds it to an
     IoU loss).
 
@@ -69,7 +69,7 @@ class Boundary(MapLoss):
 
     def _boundary(self, x: Tensor, valid: Tensor) -> Tensor:
         """How much each pixel belongs to the inner boundary of each class, from 0 to 1: ``(N, C, H, W)``."""
-        others = torch.where(valid, 1 - x, 0)
+        others = torch.where(valid, 1 - x, 1)
         return torch.where(valid, _widened(others, self.boundary) - others, 0)
 
 

@@ -54,14 +54,26 @@ def test_half_a_probability_is_half_a_boundary() -> None:
     assert Boundary(2)(logits, halves(8))["out"].item() == pytest.approx(1 - 2 * 0.5 / 1.5)
 
 
-def test_ignored_pixels_make_no_boundary_unless_the_window_reaches_over_them() -> None:
+def test_a_class_ends_where_ignored_pixels_begin() -> None:
+    """As at the objects of PASCAL VOC, which a band of ignored pixels parts."""
     target = halves(8)
     target[..., 6:10] = IGNORED
 
-    assert loss(halves(8), target) == 0
-    # Column 5 and column 10 see each other in a window of 11.
-    assert loss(halves(8), target, boundary=11) == pytest.approx(0, abs=1e-6)
-    assert loss(halves(2), target, boundary=11) == pytest.approx(1)
+    # The boundaries are columns 5 and 10, whatever is predicted between them.
+    assert [loss(halves(column), target) for column in (6, 8, 10)] == pytest.approx([0, 0, 0], abs=1e-6)
+    # Class 1 from column 3 on: its boundary is predicted at columns 3, 5 and 10, of which 10 is right; class 0's at 2,
+    # while the true one at 5 is missed.
+    f1 = 2 * (1 / 3) * 1 / (1 / 3 + 1)
+    assert loss(halves(3), target, tolerance=3) == pytest.approx(1 - (0 + f1) / 2)
+
+
+def test_only_labelled_pixels_lie_on_a_boundary() -> None:
+    target = halves(8)
+    target[..., 8:] = IGNORED
+
+    # Class 0 ends at column 7, which is right, and class 1 does not occur.
+    assert loss(halves(8), target) == pytest.approx(0, abs=1e-6)
+    assert loss(halves(12), target) == pytest.approx(0, abs=1e-6)
 
 
 def test_only_classes_with_a_boundary_count_and_each_image_for_itself() -> None:
