@@ -33,7 +33,8 @@ class Boundary(MapLoss):
     has a boundary the loss is 0: it is meant to be trained beside another, see the loss `sum` (the paper adds it to an
     IoU loss).
 
-    Its gradient comes from `torch.nn.functional.max_pool2d`, whose backward has no deterministic form on a GPU.
+    Takes memory for about eleven floats for each pixel and class: 1.8 GB for an image of 512x512 and 150 classes. Its
+    gradient comes from `torch.nn.functional.max_pool2d`, whose backward has no deterministic form on a GPU.
 
     Args:
         boundary: Side of the window that makes boundaries, in pixels, odd; the paper's theta 0.

@@ -20,7 +20,7 @@ class Lovasz(MapLoss):
     Jaccard index would fall if its pixel, after all with larger errors, became wrong (section 3, algorithm 1). The
     paper trains with cross entropy first or beside it: see the loss `sum`.
 
-    Takes memory for about ten floats for each pixel and class, of the whole batch at once.
+    Takes memory for about eleven floats for each pixel and class: 1.8 GB for an image of 512x512 and 150 classes.
 
     Args:
         per_image: Whether each image has an IoU of its own, averaged over those with a labelled pixel, instead of one
