@@ -110,11 +110,12 @@ def _compare(
     entries = tuple(_entry(name, shape, matches.get(name), ambiguous, offered) for name, shape in wanted.items())
     taken = {each.source for each in matches.values()}
     unused = tuple(name for name in offered if name not in taken)
-    by_order = sum(entry.how in BY_SHAPES for entry in entries)
-    if by_order:
+    by_shapes = sum(entry.how in BY_SHAPES for entry in entries)
+    if by_shapes or any(entry.how == "renamed" for entry in entries):
+        names = f"{by_shapes} of {len(entries)} entries were matched by the order and shapes of the layers. "
         notices.append(
-            f"{by_order} of {len(entries)} entries were matched by the order and shapes of the layers, not by names; "
-            "an evaluation shows whether that is right."
+            f"{names if by_shapes else ''}Another author's model may differ in what names and shapes do not tell: "
+            "dilations, resizing, the input's normalisation. Evaluate it before you rely on it."
         )
     return Report(classes, found, entries, unused, surplus(matches, unused), tuple(notices))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import zipfile
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
@@ -62,12 +63,19 @@ def renamed(state: Mapping[str, Tensor], *rules: tuple[str, str]) -> OrderedDict
 # --- What is brought in ---
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["fcn_resnet50", "deeplabv3_resnet50"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "lraspp_mobilenet_v3_large",
+        pytest.param("fcn_resnet50", marks=pytest.mark.slow),
+        pytest.param("deeplabv3_resnet50", marks=pytest.mark.slow),
+    ],
+)
 def test_torchvisions_models_give_identical_logits(name: str, tmp_path: Path) -> None:
-    theirs = _shaken(torchvision.models.get_model(name, weights=None, weights_backbone=None, aux_loss=True))
+    aux = {} if name.startswith("lraspp") else {"aux_loss": True}
+    theirs = _shaken(torchvision.models.get_model(name, weights=None, weights_backbone=None, **aux))
     torch.save(theirs.state_dict(), tmp_path / "theirs.pth")
-    own, backbone = name.split("_")
+    own, _, backbone = name.partition("_")
     report = segctl.import_weights(
         tmp_path / "theirs.pth", own, out=tmp_path / "ours.pt", options={"backbone": backbone}
     )
@@ -88,7 +96,7 @@ def test_a_model_whose_names_are_all_others(tmp_path: Path) -> None:
     report = segctl.import_weights(tmp_path / "theirs.pth.tar", "enet", out=tmp_path / "ours.pt")
     assert report.num_classes == 11
     assert {entry.how for entry in report.entries} == {"by order"}
-    assert any("not by names" in notice for notice in report.notices)
+    assert any("by the order and shapes of the layers" in notice for notice in report.notices)
     assert torch.equal(logits(start_from(tmp_path / "ours.pt", "enet", 11)), logits(theirs))
 
 
@@ -108,25 +116,28 @@ def test_the_reference_projects_checkpoint(tmp_path: Path) -> None:
     assert torch.equal(ours.state_dict()["aux_classifier.4.bias"], theirs.state_dict()["aux_classifier.4.bias"])
 
 
-def lightning_checkpoint(theirs: nn.Module) -> dict[str, Any]:
-    """As a Lightning module around a model of segmentation_models_pytorch saves itself, its hyper-parameters too."""
-    rules = (("backbone.", "encoder."), ("classifier.4.", "segmentation_head.0."), ("classifier.", "decoder.block."))
-    state = OrderedDict((f"model.{name}", value) for name, value in renamed(theirs.state_dict(), *rules).items())
+def lightning_checkpoint(unet: nn.Module) -> dict[str, Any]:
+    """As a Lightning module around segmentation_models_pytorch's Unet saves itself, its hyper-parameters too."""
+    state = OrderedDict()
+    for name, value in unet.state_dict().items():
+        name = name.replace("backbone.", "encoder.").replace("classifier.", "segmentation_head.0.")
+        name = re.sub(r"decoder\.(\d)\.([01])\.", lambda at: f"decoder.blocks.{at[1]}.conv{int(at[2]) + 1}.", name)
+        state[f"model.{name}"] = value
+    assert "model.decoder.blocks.4.conv2.1.running_var" in state
     state["loss_fn.weight"] = torch.ones(4)
     return {"state_dict": state, "hyper_parameters": argparse.Namespace(lr=0.1), "optimizer_states": [{"state": {}}]}
 
 
 def test_a_lightning_checkpoint_that_holds_more_than_tensors(tmp_path: Path) -> None:
-    theirs = random_model("fcn", 4, backbone="resnet18", aux=False)
+    theirs = random_model("unet", 4, backbone="resnet18")
     torch.save(lightning_checkpoint(theirs), tmp_path / "last.ckpt")
     report = segctl.import_weights(
-        tmp_path / "last.ckpt", "fcn", out=tmp_path / "ours.pt", options={"backbone": "resnet18", "aux": "false"}
+        tmp_path / "last.ckpt", "unet", out=tmp_path / "ours.pt", options={"backbone": "resnet18"}
     )
     assert report.complete
     assert report.unused == ("loss_fn.weight",)
     assert "argparse.Namespace" in report.notices[0]
-    ours = start_from(tmp_path / "ours.pt", "fcn", 4, backbone="resnet18", aux=False)
-    assert torch.equal(logits(ours), logits(theirs))
+    assert torch.equal(logits(start_from(tmp_path / "ours.pt", "unet", 4, backbone="resnet18")), logits(theirs))
 
 
 def test_a_safetensors_file(tmp_path: Path) -> None:
