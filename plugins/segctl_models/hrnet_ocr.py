@@ -86,7 +86,7 @@ class OCR(nn.Module):
 
 
 def gather(pixels: Tensor, regions: Tensor) -> Tensor:
-    """ "Object region representations": the mean of all pixels, weighted by the softmax of the region over the image.
+    """The "object region representations": means of all pixels, weighted by the softmax of a region over the image.
 
     Maps pixels ``(N, channels, h, w)`` and logits ``(N, C, h, w)`` to objects ``(N, channels, C, 1)``.
     """

@@ -93,7 +93,7 @@ class MiT(nn.Module):
 
 
 class PatchEmbedding(nn.Module):
-    """ "Overlapped Patch Merging": a strided convolution. Maps ``(N, in, H, W)`` to ``(N, h, w, out)``."""
+    """The paper's "overlapped patch merging": a strided convolution. Maps ``(N, in, H, W)`` to ``(N, h, w, out)``."""
 
     def __init__(self, in_channels: int, out_channels: int, size: int, stride: int) -> None:
         super().__init__()
@@ -121,7 +121,7 @@ class Block(nn.Module):
 
 
 class Attention(nn.Module):
-    """ "Efficient Self-Attention": keys and values are patches of the map, not its positions.
+    """The paper's "efficient self-attention": keys and values are patches of the map, not its positions.
 
     Args:
         channels: Channels C of the map.
@@ -164,7 +164,7 @@ class Attention(nn.Module):
 
 
 class MixFFN(nn.Module):
-    """ "Mix-FFN": a depthwise 3x3 convolution between two linear layers takes the place of positional encoding.
+    """The paper's "Mix-FFN": a depthwise 3x3 convolution between two linear layers takes the place of positional encoding.
 
     Maps ``(N, h, w, C)`` to the same.
     """
