@@ -164,7 +164,7 @@ class Attention(nn.Module):
 
 
 class MixFFN(nn.Module):
-    """The paper's "Mix-FFN": a depthwise 3x3 convolution between two linear layers takes the place of positional encoding.
+    """The "Mix-FFN": a depthwise 3x3 convolution between linear layers stands for positional encoding.
 
     Maps ``(N, h, w, C)`` to the same.
     """
