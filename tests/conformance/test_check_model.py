@@ -60,6 +60,14 @@ def test_a_good_model_passes_every_check(factory: Callable[..., Any]) -> None:
     assert len({check.name for check in checks}) == len(checks)
 
 
+def test_a_deep_model_is_exported_for_images_of_which_more_than_one_pixel_is_left() -> None:
+    (export,) = [c for c in check_model(toys.good_at_a_64th_of_the_size) if c.name == "torch.export"]
+
+    assert export.passed, export
+    assert export.detail is not None
+    assert "where no feature map shrinks to one pixel" in export.detail
+
+
 @pytest.mark.parametrize(("factory", "name", "detail"), FAULTS, ids=[fault[0].__name__ for fault in FAULTS])
 def test_a_fault_is_found_by_its_check_alone(factory: Callable[..., Any], name: str, detail: str) -> None:
     failed = {check.name: check.detail for check in check_model(factory) if check.failed}

@@ -59,6 +59,20 @@ def good_with_auxiliary_head(num_classes: int) -> nn.Module:
     return Auxiliary()
 
 
+def good_at_a_64th_of_the_size(num_classes: int) -> nn.Module:
+    """Shrinks images of 64 pixels to one, which is no fault, but more than `torch.export` has in one program."""
+
+    class Deep(Toy):
+        def __init__(self) -> None:
+            super().__init__(num_classes)
+            self.deep = nn.Conv2d(8, 8, 3, stride=32, padding=1)
+
+        def features(self, image: Tensor) -> Tensor:
+            return self.deep(super().features(image))
+
+    return Deep()
+
+
 # ---- faults, each in one place
 
 
