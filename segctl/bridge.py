@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -54,11 +54,12 @@ def import_weights(
     *,
     num_classes: int | None,
     partial: bool,
+    version: str,
     on_report: Callable[[Any], None],
 ) -> Any:
     """Brings a foreign checkpoint into a model's names; see `segctl_jobs.weights_import`."""
     return _jobs("weights_import").import_weights(
-        file, plugin, out, num_classes=num_classes, partial=partial, on_report=on_report
+        file, plugin, out, num_classes=num_classes, partial=partial, version=version, on_report=on_report
     )
 
 
@@ -73,13 +74,13 @@ def export(
     format: str,
     out: Path,
     *,
-    run_id: str,
+    origin: Mapping[str, str],
     samples: int,
     on_progress: Callable[[str], None],
 ) -> Any:
     """Exports a trained model in this process and compares it; see `segctl_jobs.export`."""
     return _jobs("export").export(
-        checkpoint, config, format, out, run_id=run_id, samples=samples, on_progress=on_progress
+        checkpoint, config, format, out, origin=origin, samples=samples, on_progress=on_progress
     )
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from segctl import bridge, checkpoints
+from segctl import __version__, bridge, checkpoints
 from segctl.config.load import load
 from segctl.errors import ConfigError, ExportError, did_you_mean, listing
 from segctl.plain_data import absolute
@@ -126,7 +126,7 @@ def export(
         config,
         format,
         target,
-        run_id=trained.id,
+        origin={"run": trained.id, "version": __version__},
         samples=samples,
         on_progress=on_progress or (lambda doing: None),
     )

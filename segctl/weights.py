@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, ClassVar
 
-from segctl import bridge
+from segctl import __version__, bridge
 from segctl.config.load import resolve_model
 from segctl.errors import ConfigError
 
@@ -120,5 +120,7 @@ def import_weights(
             on_report(wrapped(found))
 
     return wrapped(
-        bridge.import_weights(source, plugin, target, num_classes=num_classes, partial=partial, on_report=report)
+        bridge.import_weights(
+            source, plugin, target, num_classes=num_classes, partial=partial, version=__version__, on_report=report
+        )
     )

@@ -23,7 +23,6 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
-from segctl import __version__
 from segctl.config.schema import Config, Input
 from segctl.errors import ExportError
 from segctl.runs.files import replacing
@@ -62,7 +61,7 @@ def export(
     format: str,
     out: Path,
     *,
-    run_id: str,
+    origin: Mapping[str, str],
     samples: int,
     on_progress: Callable[[str], None] = lambda doing: None,
 ) -> Comparison:
@@ -73,7 +72,7 @@ def export(
         config: That run's configuration.
         format: ``torch-export``, ``onnx`` or ``safetensors``.
         out: The file; an existing one is replaced.
-        run_id: For the metadata.
+        origin: Where the model comes from, for the metadata: the run's id, the version of segctl.
         samples: Images of the evaluation split on which the mIoU is compared; 0: none.
         on_progress: Called with what is being done.
 
@@ -86,7 +85,7 @@ def export(
     model = trained_model(config, state, checkpoint_path, torch.device("cpu")).to(memory_format=torch.contiguous_format)
     program = FromPixels(model, config.input).eval()
     on_progress(f"Exporting to {format}")
-    content = _ENCODERS[format](program, config, _metadata(state, config, checkpoint_path, run_id))
+    content = _ENCODERS[format](program, config, _metadata(state, config, checkpoint_path, origin))
     draft = out.with_name(f".tmp-{out.name}")
     try:
         with _told(out):
@@ -117,11 +116,10 @@ def _told(out: Path) -> Iterator[None]:
         ) from error
 
 
-def _metadata(state: Mapping[str, Any], config: Config, path: Path, run_id: str) -> str:
+def _metadata(state: Mapping[str, Any], config: Config, path: Path, origin: Mapping[str, str]) -> str:
     info = state["dataset_info"]
     facts = {
-        "version": __version__,
-        "run": run_id,
+        **origin,
         "checkpoint": path.name,
         "step": state["step"],
         "weights": "model" if state["ema"] is None else "ema",

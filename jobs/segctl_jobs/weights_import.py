@@ -11,7 +11,6 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from segctl import __version__
 from segctl.config.schema import Plugin
 from segctl.errors import ConfigError, SegctlError, WeightsError, listing
 from segctl.runs.files import replacing
@@ -64,6 +63,7 @@ def import_weights(
     *,
     num_classes: int | None,
     partial: bool,
+    version: str,
     on_report: Callable[[Report], None],
 ) -> Report:
     """Writes to `out` the state dict of the model that `plugin` describes, with the weights in `file`.
@@ -71,6 +71,7 @@ def import_weights(
     Args:
         num_classes: Of the model; None: the number that the shapes in the file say.
         partial: Write it also where not all of the model is in the file.
+        version: Of segctl, to be recorded in `out`.
         on_report: Called with the result before it is written or refused.
 
     Raises:
@@ -85,7 +86,7 @@ def import_weights(
         raise WeightsError(f"Nothing in {file} matches model {plugin.name}.", _OTHER_MODEL.format(plugin.name))
     if not report.complete and not partial:
         raise _incomplete(report, plugin, file)
-    _write(report, read.state, plugin, file, out)
+    _write(report, read.state, plugin, file, out, version)
     return report
 
 
@@ -189,7 +190,7 @@ def _way_out(report: Report, plugin: Plugin) -> str:
     return f"{_OTHER_MODEL.format(plugin.name)} --partial takes what matches and leaves the rest random."
 
 
-def _write(report: Report, state: Mapping[str, Tensor], plugin: Plugin, file: Path, out: Path) -> None:
+def _write(report: Report, state: Mapping[str, Tensor], plugin: Plugin, file: Path, out: Path, version: str) -> None:
     torch.manual_seed(SEED)
     model: nn.Module = create_model(plugin, report.num_classes, from_checkpoint=True)
     weights = model.state_dict()
@@ -198,7 +199,7 @@ def _write(report: Report, state: Mapping[str, Tensor], plugin: Plugin, file: Pa
             weights[entry.name] = state[entry.source].reshape(entry.shape).to(weights[entry.name].dtype).contiguous()
     model.load_state_dict(weights)
     origin = {
-        "version": __version__,
+        "version": version,
         "file": file.name,
         "model": {"name": plugin.name, **plugin.options},
         "num_classes": report.num_classes,

@@ -51,8 +51,8 @@ def export(
 ) -> None:
     """Export a trained model, and check that what was written gives what the model gives.
 
-    The exported program takes uint8 RGB images (N, 3, H, W) of any number and size and gives logits; the normalisation
-    is inside. safetensors holds the weights alone.
+    The program takes uint8 RGB images (N, 3, H, W) of any number and size, and gives logits.
+    The normalisation is inside. safetensors holds the weights alone.
     """
     from segctl.export import export as run_export
 

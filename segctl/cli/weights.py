@@ -66,8 +66,8 @@ def import_weights(
 ) -> None:
     """Bring a published checkpoint into the names of a model, for --model.weights.
 
-    Options of the model: --model.OPTION VALUE; see 'segctl plugins show NAME'. Leaves with 1, and writes nothing, where
-    something of the model is not in the file, unless --partial is given.
+    Options of the model: --model.OPTION VALUE; see 'segctl plugins show NAME'.
+    Where something of the model is not in the file, nothing is written, unless --partial is given.
     """
     from segctl.weights import import_weights as run_import
 
