@@ -11,8 +11,8 @@ before the normalisation in many places, and pyramid-OC's linear layers where th
   is smaller, or empty on a tiny image; the release leaves the remainder to the last one;
 - queries and keys, being the same, are computed, and their statistics gathered, once instead of twice.
 
-Exported by `torch.export` with sides of any length, pyramid-OC takes images of more than 48 pixels per side: below, its
-smallest regions are single positions, which is another graph.
+Exported by `torch.export` with sides of any length, pyramid-OC takes images with a side of more than 48 pixels: on
+smaller ones, its smallest regions are single positions, which is another graph.
 """
 
 from __future__ import annotations

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -46,34 +44,32 @@ def attend_within_regions(query: Tensor, key: Tensor, value: Tensor, regions: in
     Returns:
         ``(N, V, h, w)``.
     """
-    q, k, v = (_split(x, regions) for x in (query, key, value))
-    real = _split(torch.ones_like(query[:1, :1], dtype=torch.bool), regions)[..., 0]
-    # In a region that is all padding there is nothing to attend to; what it gives is cut off, but must not be NaN.
-    mask = real | ~real.any(dim=-1, keepdim=True)
-    context = F.scaled_dot_product_attention(q, k, v, mask[:, :, None], scale=scale)
-    return _join(context, regions, value.shape[-2:])
+    members, real, place = _regions(*value.shape[-2:], regions, value.device)
+    q, k, v = (
+        x.flatten(2).mT.index_select(1, members.flatten()).unflatten(1, members.shape) for x in (query, key, value)
+    )
+    # In a region without positions there is nothing to attend to; what it gives is not used, but must not be NaN.
+    mask = real | ~real.any(dim=1, keepdim=True)
+    context = F.scaled_dot_product_attention(q, k, v, mask[:, None], scale=scale)
+    return context.flatten(1, 2).index_select(1, place).mT.unflatten(2, value.shape[-2:])
 
 
-def _split(x: Tensor, regions: int) -> Tensor:
-    """``(N, C, h, w)``, padded to a multiple of `regions`, to ``(N, regions * regions, positions of each, C)``."""
-    n, channels, height, width = x.shape
-    rows, columns = _region(height, regions), _region(width, regions)
-    x = F.pad(x, (0, regions * columns - width, 0, regions * rows - height))
-    x = x.reshape(n, channels, regions, rows, regions, columns).permute(0, 2, 4, 3, 5, 1)
-    return x.reshape(n, regions * regions, rows * columns, channels)
+def _regions(height: int, width: int, regions: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """Which positions, counted row by row, form each region.
 
+    Indices instead of padding and slicing, because an exported graph would then insist on whether there is padding.
 
-def _join(x: Tensor, regions: int, size: Sequence[int]) -> Tensor:
-    """The inverse of `_split`: ``(N, regions * regions, positions of each, C)`` to ``(N, C, *size)``."""
-    n, channels = x.shape[0], x.shape[-1]
-    height, width = size
-    rows, columns = _region(height, regions), _region(width, regions)
-    x = x.reshape(n, regions, regions, rows, columns, channels).permute(0, 5, 1, 3, 2, 4)
-    x = x.reshape(n, channels, regions * rows, regions * columns)
-    # Not sliced: the layout of a slice depends on whether anything is cut off, on which an exported graph would insist.
-    x = x.index_select(2, torch.arange(height, device=x.device))
-    return x.index_select(3, torch.arange(width, device=x.device))
-
-
-def _region(side: int, regions: int) -> int:
-    return (side + regions - 1) // regions
+    Returns:
+        The members of each region, ``(regions * regions, length)``; whether each is one, as regions of fewer positions
+        are filled up with others; and where in all that each position is, ``(height * width,)``.
+    """
+    rows, columns = (height + regions - 1) // regions, (width + regions - 1) // regions
+    region = torch.arange(regions * regions, device=device)[:, None]
+    member = torch.arange(rows * columns, device=device)
+    y = region // regions * rows + member // columns
+    x = region % regions * columns + member % columns
+    members = y.clamp(max=height - 1) * width + x.clamp(max=width - 1)
+    position = torch.arange(height * width, device=device)
+    y_of, x_of = position // width, position % width
+    place = (y_of // rows * regions + x_of // columns) * (rows * columns) + y_of % rows * columns + x_of % columns
+    return members, (y < height) & (x < width), place
