@@ -17,6 +17,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from segctl.bench import bench as bench
     from segctl.cancel import cancel as cancel
     from segctl.export import export as export
     from segctl.logs import logs as logs
@@ -38,6 +39,7 @@ _COMMANDS = {
     "status": "segctl.status",
     "logs": "segctl.logs",
     "cancel": "segctl.cancel",
+    "bench": "segctl.bench",
     "import_weights": "segctl.weights",
     "export": "segctl.export",
     "dunet_upsampling": "segctl.upsampling",
@@ -45,6 +47,7 @@ _COMMANDS = {
 
 __all__ = [
     "__version__",
+    "bench",
     "cancel",
     "dunet_upsampling",
     "evaluate",

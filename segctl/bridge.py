@@ -84,6 +84,24 @@ def export(
     )
 
 
+def bench(
+    plugins: Sequence[Plugin],
+    yardstick: str,
+    device: str | None,
+    setting: Mapping[str, Any],
+    on_progress: Callable[[str], None],
+) -> tuple[str, Any]:
+    """Measures models in this process and in others that it starts; see `segctl_jobs.bench`.
+
+    Returns:
+        The device that was chosen, and what was found on it.
+    """
+    measure = _jobs("bench.measure")
+    chosen: str = measure.choose_device(device)
+    complete = _jobs("bench.subject").Setting(device=chosen, **setting)
+    return chosen, measure.bench(plugins, yardstick, complete, on_progress)
+
+
 def _jobs(name: str) -> Any:
     return _imported(f"segctl_jobs.{name}")
 

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from segctl.cli import evaluate, export, plugins, predict, recipes, runs, train, weights
+from segctl.cli import bench, evaluate, export, plugins, predict, recipes, runs, train, weights
 from segctl.cli.argv import gather_plugin_options
 from segctl.cli.failures import guarded
 
@@ -26,6 +26,7 @@ app.command("status")(runs.status)
 app.command("logs")(runs.logs)
 app.command("cancel")(runs.cancel)
 app.command("resume")(train.resume)
+app.command("bench")(bench.bench)
 app.command("recipes")(recipes.recipes)
 app.add_typer(plugins.app, name="plugins")
 app.add_typer(weights.app, name="weights")

@@ -31,6 +31,11 @@ COMMANDS: dict[str, tuple[str, set[str]]] = {
     "logs": ("run", {"--follow", "-f", "--rank", "--runs-dir"}),
     "cancel": ("run", {"--runs-dir", "--json"}),
     "resume": ("run", {"--gpus", "--procs", "--nodes", "--runs-dir", "--detach", "--json"}),
+    "bench": (
+        "models...",
+        {"--backbone", "--yardstick", "--size", "--batch", "--batch-size", "--num-classes", "--device", "--amp"}
+        | {"--compile", "--seconds", "--plugin-option", "--json"},
+    ),
     "recipes": ("", {"--json"}),
     "plugins list": ("[kind]", {"--json"}),
     "plugins show": ("name", {"--kind", "--json"}),

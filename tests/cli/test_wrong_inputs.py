@@ -47,6 +47,22 @@ def _pictures(folder: Path) -> None:
 
 CASES: dict[str, tuple[list[str], list[str]]] = {
     # what is wrong: (argv, words that the sentence has)
+    "no model to measure": (["bench"], ["MODEL"]),
+    "a model to measure that is none": (["bench", "enett"], ["enett", "'enet'"]),
+    "an option that a measured model has not": (["bench", "enet", "--model.width", "4"], ["model.width", "weights"]),
+    "an option of a loss to measure with": (
+        ["bench", "enet", "--loss.gamma", "2"],
+        ["--loss.gamma", "options of models"],
+    ),
+    "a size that is none": (["bench", "enet", "--size", "512"], ["--size", "'512'", "512x1024"]),
+    "a size too small": (["bench", "enet", "--size", "16x64"], ["16x64", "32x32"]),
+    "no image to measure with": (["bench", "enet", "--batch", "0"], ["--batch", "1"]),
+    "no time to measure in": (["bench", "enet", "--seconds", "0"], ["seconds", "above 0"]),
+    "a device that is none": (["bench", "enet", "--device", "gpu"], ["'gpu'", "cpu nor cuda"]),
+    "a yardstick that is none": (
+        ["bench", "enet", "--device", "cpu", "--yardstick", "fcn_resnet"],
+        ["'fcn_resnet'", "'fcn_resnet50'"],
+    ),
     "nothing is named": (["train"], ["model is missing", "enet"]),
     "unknown command": (["trian"], ["trian", "'train'"]),
     "unknown model": (["train", "--model", "enett", "--dataset", "shapes"], ["enett", "'enet'"]),

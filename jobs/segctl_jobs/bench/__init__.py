@@ -1,0 +1,1 @@
+"""How fast models are and what they need, beside a plain model of torchvision; `measure.bench` is where it begins."""

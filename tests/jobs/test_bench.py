@@ -1,0 +1,177 @@
+"""What `segctl bench` says of models whose figures are known: by hand, or from torchvision's own records."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+from torch import Tensor, nn
+from torchvision import models
+
+import segctl
+from segctl.bench import Benchmark
+from segctl.errors import LaunchError, PluginError
+from segctl_jobs.bench.flops import forward_flops
+
+MEBIBYTE = 2**20
+
+PLUGINS = '''
+import time
+import torch
+from torch import nn
+
+
+class Known(nn.Module):
+    """Sleeps for 10 ms and then holds 128 MiB; in training 30 ms and 320 MiB."""
+
+    def __init__(self, num_classes):
+        super().__init__()
+        self.head = nn.Conv2d(3, num_classes, 1)
+
+    def forward(self, image):
+        time.sleep(0.03 if self.training else 0.01)
+        held = torch.ones((320 if self.training else 128) * 2**18)
+        return self.head(image) + 0 * held[0]
+
+
+def known(num_classes: int):
+    """Takes its time and memory."""
+    return Known(num_classes)
+
+
+def faulty(num_classes: int):
+    """Takes images of one size only."""
+    return nn.Sequential(nn.Flatten(), nn.Linear(3, num_classes))
+
+
+def greedy(num_classes: int):
+    """Wants a tebibyte of memory in training."""
+
+    class Greedy(Known):
+        def forward(self, image):
+            return self.head(image) + (torch.ones(2**60).sum() if self.training else 0)
+
+    return Greedy(num_classes)
+'''
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the models above, as if they were installed in it."""
+    folder = tmp_path_factory.mktemp("site")
+    metadata = folder / "bench_toys-1.0.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: bench-toys\nVersion: 1.0\n")
+    names = "".join(f"{name} = bench_toys:{name}\n" for name in ("known", "faulty", "greedy"))
+    (metadata / "entry_points.txt").write_text(f"[segctl.models]\n{names}")
+    (folder / "bench_toys.py").write_text(PLUGINS)
+    return folder
+
+
+class Clock:
+    """Time that passes only where it is slept, and 10 ms at each look at it."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+    def perf_counter(self) -> float:
+        self.now += 0.01
+        return self.now
+
+
+def run(folder: Path, *names: str) -> Benchmark:
+    clock = Clock()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(folder)
+        patch.setattr(time, "sleep", clock.sleep)
+        patch.setattr(time, "perf_counter", clock.perf_counter)
+        return segctl.bench(
+            names, size=(32, 48), batch_size=3, device="cpu", yardstick="lraspp_mobilenet_v3_large", seconds=0.05
+        )
+
+
+@pytest.fixture(scope="module")
+def benchmark(installed: Path) -> Benchmark:
+    return run(installed, "known", "known")
+
+
+@pytest.mark.slow
+class TestKnownModel:
+    def test_the_yardstick_comes_first_and_a_model_that_is_named_twice_once(self, benchmark: Benchmark) -> None:
+        assert [model.name for model in benchmark.models] == ["lraspp_mobilenet_v3_large", "known"]
+        assert [model.yardstick for model in benchmark.models] == [True, False]
+        assert benchmark.models[0].forward_ratio == benchmark.models[0].training_ratio == 1
+
+    def test_throughput_counts_images_in_blocks_of_the_time_that_was_asked_for(self, benchmark: Benchmark) -> None:
+        yardstick, known = benchmark.models
+
+        # One step takes 20 ms and 40 ms with the look at the clock, so 2 and 1 of them make the 50 ms, nearly.
+        assert known.forward == pytest.approx(2 * 3 / (2 * 0.01 + 0.01))
+        assert known.training == pytest.approx(3 / (0.03 + 0.01))
+        assert yardstick.forward == pytest.approx(5 * 3 / 0.01)
+        assert yardstick.training == pytest.approx(5 * 3 / 0.01)
+
+    def test_ratios_are_over_the_yardstick(self, benchmark: Benchmark) -> None:
+        yardstick, known = benchmark.models
+
+        assert known.forward_ratio == pytest.approx(known.forward / yardstick.forward)
+        assert known.training_ratio == pytest.approx(known.training / yardstick.training)
+
+    def test_memory_is_what_the_model_holds(self, benchmark: Benchmark) -> None:
+        known = benchmark.models[1]
+
+        assert known.forward_memory / MEBIBYTE == pytest.approx(128, abs=16)
+        assert known.training_memory / MEBIBYTE == pytest.approx(320, abs=16)
+
+    def test_parameters_and_operations_are_counted(self, benchmark: Benchmark) -> None:
+        yardstick, known = benchmark.models
+
+        assert known.parameters == 3 * 19 + 19
+        assert known.gflops == pytest.approx(2 * 3 * 19 * 32 * 48 / 1e9)
+        assert yardstick.parameters == 3_221_538 - 2 * (40 + 128 + 2)  # as published, with 19 classes instead of 21
+
+
+@pytest.mark.slow
+def test_a_model_that_fails_is_one_sentence(installed: Path) -> None:
+    with pytest.raises(PluginError, match=r"The model faulty fails on 3 images of 32x48: RuntimeError: "):
+        run(installed, "faulty")
+    with pytest.raises(LaunchError, match=r"The model greedy needs more memory .* smaller --batch"):
+        run(installed, "greedy")
+
+
+@pytest.mark.parametrize(
+    "name", ["fcn_resnet50", "deeplabv3_resnet101", "deeplabv3_mobilenet_v3_large", "lraspp_mobilenet_v3_large"]
+)
+def test_operations_are_twice_the_multiply_adds_that_torchvision_publishes(name: str) -> None:
+    """Its records are of 520x520 images, with the auxiliary head."""
+    published: float = models.get_model_weights(name)["DEFAULT"].meta["_ops"]
+    options = {} if name.startswith("lraspp") else {"aux_loss": True}
+
+    flops = forward_flops(
+        lambda: models.get_model(name, weights=None, weights_backbone=None, num_classes=21, **options), (520, 520)
+    )
+
+    assert flops / 2e9 == pytest.approx(published, rel=0.01)
+
+
+def test_attention_is_counted() -> None:
+    class Attention(nn.Module):
+        def forward(self, image: Tensor) -> Tensor:
+            tokens = image.flatten(2).transpose(1, 2)
+            return nn.functional.scaled_dot_product_attention(tokens, tokens, tokens)
+
+    tokens = 16 * 24
+
+    # Each token with each: 3 multiply-adds for the weights, 3 for the sum.
+    assert forward_flops(Attention, (16, 24)) == 2 * 6 * tokens**2
+
+
+def test_operations_of_a_large_image_need_no_memory() -> None:
+    """Its features alone would take a terabyte."""
+    flops = forward_flops(lambda: nn.Conv2d(3, 8, 3, padding=1), (2**17, 2**18))
+
+    assert flops == 2 * 3 * 8 * 9 * 2**35
