@@ -22,7 +22,7 @@ from segctl.plugin import ModelTraits, model_traits
 CLASSES = 19
 OTHER_CLASS_COUNTS = (2, 150)
 SIZE = (64, 64)
-WIDE, SMALL, LARGE = (65, 97), (33, 65), (129, 75)
+WIDE, TALL, SMALL = (65, 97), (96, 80), (33, 65)
 
 
 def check_model(factory: Factory, *, options: Mapping[str, Any] | None = None) -> tuple[Check, ...]:
@@ -86,7 +86,7 @@ class _ModelChecks:
         yield Step("gradients", self.gradients, needs=("finite loss",))
         yield Step("bf16 autocast", self.bf16_autocast)
         yield Step("channels last", self.channels_last, needs=("repeatable",))
-        yield Step("torch.compile", self.torch_compile, needs=("repeatable",))
+        yield Step("torch.compile", self.torch_compile)
         yield Step("torch.export", self.torch_export, needs=("repeatable", "state dict", "any size", "single image"))
         yield Step("sync batch norm", self.sync_batch_norm)  # last: it converts the model in place
 
@@ -241,38 +241,29 @@ class _ModelChecks:
             self.model.to(memory_format=torch.contiguous_format)
 
     def torch_compile(self) -> str:
-        batch = images(SIZE)
-        self.model.eval()
-        with torch.no_grad():
-            logits = logits_of(tracing.compiled(self.model, batch.clone()), CLASSES, SIZE)
-        expected = logits_of(self.forward(batch), CLASSES, SIZE)
-        if not _same(logits, expected):
-            raise BreachError(f"compiled, it gives other logits (by up to {distance(logits, expected):.2g})")
+        """In training, where it pays; evaluation does less, and is traced by `torch_export`."""
         self.model.train()
-        logits_of(tracing.compiled(self.model, batch), CLASSES, SIZE)
-        return "one graph in evaluation and in training"
+        logits_of(tracing.compiled(self.model, images(SIZE)), CLASSES, SIZE)
+        return "one graph"
 
     def torch_export(self) -> str:
+        """From odd sides, because even ones do not show what a model rounds; and from and to more than 64 pixels.
+
+        `torch.export` takes a side of one for a case of its own: a model that comes to one pixel for small images is
+        right to be exported for larger ones only.
+        """
         self.model.eval()
-        # From odd sides: at even ones a model that rounds does not show that it does.
         with torch.no_grad():
             program = tracing.exported(self.model, images(WIDE))
-            try:
-                self._require_same_exported(program, SMALL)
-            except tracing.OnePixelError:
-                self._require_same_exported(program, LARGE)
-                return "any number of images, height and width where no feature map shrinks to one pixel"
-        return "any number, height and width of images"
-
-    def _require_same_exported(self, program: Callable[[Tensor], Any], size: tuple[int, int]) -> None:
-        batch = images(size, count=1)
-        outputs = _attempt(f"exported, one {size[0]}x{size[1]} image", program, batch.clone())
-        logits, expected = (logits_of(each, CLASSES, size, count=1) for each in (outputs, self.forward(batch)))
+            batch = images(TALL, count=1)
+            outputs = _attempt(f"exported, one {TALL[0]}x{TALL[1]} image", program, batch.clone())
+        logits, expected = (logits_of(each, CLASSES, TALL, count=1) for each in (outputs, self.forward(batch)))
         if not _same(logits, expected):
             raise BreachError(
-                f"exported with {WIDE[0]}x{WIDE[1]} images it gives other logits for {size[0]}x{size[1]} ones "
+                f"exported with {WIDE[0]}x{WIDE[1]} images it gives other logits for {TALL[0]}x{TALL[1]} ones "
                 f"(by up to {distance(logits, expected):.2g})"
             )
+        return f"from {WIDE[0]}x{WIDE[1]}, right at {TALL[0]}x{TALL[1]}"
 
     def sync_batch_norm(self) -> str:
         """Counts what runs, not what is registered: a layer that is held twice is converted in one place only."""

@@ -15,14 +15,6 @@ from segctl.conformance.report import BreachError
 _LONGEST = 300  # characters of a tracer's message; some tell their whole state
 
 
-class OnePixelError(BreachError):
-    """An exported model is given an image of which a feature map has one row or column.
-
-    `torch.export` takes a size of one for a case of its own, already behind a convolution, whatever the model does. A
-    model whose strides come to 64 is therefore exported for images of more than 64 pixels per side.
-    """
-
-
 def compiled(model: nn.Module, batch: Tensor) -> Any:
     """What the model gives for `batch`, run from the one graph that `torch.compile` makes of its forward pass.
 
@@ -40,29 +32,18 @@ def compiled(model: nn.Module, batch: Tensor) -> Any:
 
 
 def exported(model: nn.Module, example: Tensor) -> Callable[[Tensor], Any]:
-    """The model as `torch.export` has it, for batches and images of any size. What is returned raises `OnePixelError`.
+    """The model as `torch.export` has it, for batches and images of any size.
 
     Raises:
         BreachError: It cannot be exported, or for the size of `example` only.
     """
     sizes = {0: Dim.DYNAMIC, 2: Dim.DYNAMIC, 3: Dim.DYNAMIC}
     try:
-        program = torch.export.export(model, (example,), dynamic_shapes=(sizes,), strict=False).module()
+        return torch.export.export(model, (example,), dynamic_shapes=(sizes,), strict=False).module()
     except Exception as error:  # its own errors and whatever the model raises when it sees tensors without data
         raise BreachError(f"it cannot be exported with any number, height and width of images: {_reason(error)}") from (
             error
         )
-
-    def run(batch: Tensor) -> Any:
-        try:
-            return program(batch)
-        except AssertionError as error:
-            # Said of the sides only: a batch of one is something else.
-            if re.search(r"Guard failed: .*size\(\)\[[23]\].* != 1$", str(error), re.MULTILINE):
-                raise OnePixelError(str(error)) from error
-            raise
-
-    return run
 
 
 def _reason(error: Exception) -> str:

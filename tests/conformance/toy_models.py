@@ -60,7 +60,7 @@ def good_with_auxiliary_head(num_classes: int) -> nn.Module:
 
 
 def good_at_a_64th_of_the_size(num_classes: int) -> nn.Module:
-    """Shrinks images of 64 pixels to one, which is no fault, but more than `torch.export` has in one program."""
+    """Comes to one pixel for images of 64, which is no fault, but more than `torch.export` has in one program."""
 
     class Deep(Toy):
         def __init__(self) -> None:
