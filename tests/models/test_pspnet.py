@@ -61,7 +61,7 @@ def test_cells_share_a_row_where_the_height_is_odd() -> None:
     assert pool_to_grid(x, 2).tolist() == [[[[2.0, 3.0], [4.0, 8.0]]]]
 
 
-def test_pooling_has_a_deterministic_gradient() -> None:
+def test_the_gradient_is_that_of_adaptive_average_pooling() -> None:
     x = torch.randn(1, 2, 7, 5, requires_grad=True)
     pool_to_grid(x, 3).sum().backward()
     expected = torch.autograd.functional.jacobian(lambda y: F.adaptive_avg_pool2d(y, 3).sum(), x.detach())
