@@ -22,6 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
+from torch.fx.experimental import _config as tracing_settings
 
 from segctl.config.schema import Config, Input
 from segctl.errors import ExportError
@@ -29,7 +30,7 @@ from segctl.runs.files import replacing
 from segctl_jobs import checkpoint
 from segctl_jobs.build import create_model
 from segctl_jobs.evaluate import trained_model
-from segctl_jobs.export_check import Comparison, compare
+from segctl_jobs.export_check import Comparison, Program, compare
 from segctl_jobs.inference import logits_of, normalize
 from segctl_jobs.onnx_operations import translations
 
@@ -37,8 +38,6 @@ __all__ = ["export"]
 
 METADATA = "segctl"
 EXAMPLE = (2, 3, 96, 128)  # traced with; every side but the channels is left open
-
-Program = Callable[[Tensor], Tensor]
 
 
 class FromPixels(nn.Module):
@@ -177,8 +176,19 @@ def _encode_weights(program: FromPixels, config: Config, metadata: str) -> bytes
 def _traced(program: nn.Module, config: Config) -> ExportedProgram:
     example = torch.randint(0, 256, EXAMPLE, dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     open_sides = {0: Dim.DYNAMIC, 2: Dim.DYNAMIC, 3: Dim.DYNAMIC}
-    with _quiet(), _explained(config, "a program of torch.export"), torch.no_grad():
+    with _quiet(), _explained(config, "a program of torch.export"), _any_size(), torch.no_grad():
         return torch.export.export(program, (example,), dynamic_shapes=(open_sides,), strict=False)
+
+
+def _any_size() -> contextlib.AbstractContextManager[Any]:
+    """Keeps the tracer from taking what holds for the example's size alone for a condition on every size.
+
+    Without it a map that is cut back to the image's size (DUNet, U-Net) must then always, or never, be cut, and a deep
+    feature map may not be a single pixel (DFANet at 64 pixels).
+    """
+    name = "backed_size_oblivious"  # a setting that not every version of torch has
+    known = hasattr(tracing_settings, name)
+    return tracing_settings.patch(**{name: True}) if known else contextlib.nullcontext()
 
 
 @contextlib.contextmanager

@@ -24,9 +24,12 @@ from segctl_jobs.metrics import summarize
 
 __all__ = ["Comparison", "SizeComparison", "compare"]
 
-SIZES = ((1, 65, 97), (3, 128, 64))  # number, height, width
+SIZES = ((1, 65, 97), (3, 128, 72))  # number, height, width
 LOGITS_TOLERANCE = 1e-4  # largest difference, relative to the largest logit; float32 in another order of operations
 MIOU_TOLERANCE = 5e-4
+
+
+Program = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -77,7 +80,7 @@ class Comparison:
 
 def compare(
     program: nn.Module,
-    exported: Callable[[Tensor], Tensor],
+    exported: Program,
     state: Mapping[str, Any],
     config: Config,
     path: Path,
@@ -92,9 +95,11 @@ def compare(
         samples: Images of the evaluation split, spread evenly; 0: only the logits are compared.
 
     Raises:
+        ExportError: The exported program fails on images of some size.
         DataError: The data set is missing or faulty.
         CheckpointError: The data set has other classes than the model.
     """
+    exported = _telling(exported)
     on_progress("Comparing logits")
     sizes = tuple(SizeComparison(*size, _difference(program, exported, size)) for size in SIZES)
     if samples == 0 or not Comparison(sizes).equal:
@@ -109,17 +114,28 @@ def compare(
     return Comparison(sizes, config.eval.split or info.eval_split, len(some), *miou)
 
 
+def _telling(exported: Program) -> Program:
+    """`exported`, whose failures are told: a program holds for sizes that it was not traced for, or it does not."""
+
+    def run(images: Tensor) -> Tensor:
+        try:
+            return exported(images)
+        except Exception as error:
+            number, _, height, width = images.shape
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200].rstrip(".")
+            raise ExportError(
+                f"What was exported fails on {number} image(s) of {width}x{height}: {reason}. It was deleted."
+            ) from error
+
+    return run
+
+
 @torch.no_grad()
-def _difference(program: nn.Module, exported: Callable[[Tensor], Tensor], size: tuple[int, int, int]) -> float:
+def _difference(program: nn.Module, exported: Program, size: tuple[int, int, int]) -> float:
     number, height, width = size
     generator = torch.Generator().manual_seed(height)
     images = torch.randint(0, 256, (number, 3, height, width), dtype=torch.uint8, generator=generator)
-    expected = program(images)
-    try:
-        found = exported(images)
-    except Exception as error:  # whatever a runtime raises on a size that the tracer took for impossible
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-        raise ExportError(f"What was exported fails on {number} images of {width}x{height}: {reason}") from error
+    expected, found = program(images), exported(images)
     if expected.shape != found.shape:
         return math.inf
     return float((expected - found).abs().max() / expected.abs().max().clamp_min(1e-12))
@@ -145,7 +161,7 @@ class _Some:
 class _BehindNormalisation(nn.Module):
     """A program of uint8 images in the place of a model, whose input has been normalised already."""
 
-    def __init__(self, program: Callable[[Tensor], Tensor], input: Input) -> None:
+    def __init__(self, program: Program, input: Input) -> None:
         super().__init__()
         self.program = program
         self.black, white = (normalize(torch.full((3, 1, 1), value, dtype=torch.uint8), input) for value in (0, 255))
@@ -156,7 +172,7 @@ class _BehindNormalisation(nn.Module):
         return self.program(images)
 
 
-def _miou(program: Callable[[Tensor], Tensor], dataset: _Some, info: DatasetInfo, config: Config) -> float | None:
+def _miou(program: Program, dataset: _Some, info: DatasetInfo, config: Config) -> float | None:
     """As `segctl eval` counts, but in one scale, not mirrored: a scaled image is not one of whole numbers any more."""
     counted = count(
         _BehindNormalisation(program, config.input).eval(),
