@@ -230,7 +230,8 @@ def _reason(error: BaseException) -> str:
 
 
 def _decode_program(path: Path, config: Config, num_classes: int) -> Program:
-    module = torch.export.load(path).module()
+    with path.open("rb") as file:  # of a path it wants a certain ending
+        module = torch.export.load(file).module()
     return lambda image: module(image)  # as a part of another module it would be asked to change its mode
 
 

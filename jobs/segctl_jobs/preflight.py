@@ -98,7 +98,7 @@ def _try_model(config: Config, info: DatasetInfo, processes: int, from_checkpoin
     if not from_checkpoint and options.get("pretrained") is False and options.get("weights") is None:
         notices.append(
             f"Model {config.model.name} starts from random weights; `--model.pretrained true` starts from ImageNet's "
-            "(`--model.weights FILE`: from a file)."
+            "(`--model.weights FILE`, `--model.weights run:RUN`: from a file, from another run)."
         )
     return notices
 

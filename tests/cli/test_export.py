@@ -270,7 +270,10 @@ def test_a_program_that_fails_on_the_data_sets_images_is_deleted(tmp_path: Path)
     ("model", "format", "words"),
     [
         ("toy_fixed", "torch-export", "Model toy_fixed cannot become a program of torch.export for images of any size"),
-        ("toy_unknown", "onnx", "Model toy_unknown cannot become ONNX .* no translation of prims.bessel_j0 as"),
+        pytest.param(
+            *("toy_unknown", "onnx", "Model toy_unknown cannot become ONNX .* no translation of prims.bessel_j0 as"),
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_a_model_that_cannot_be_exported(model: str, format: str, words: str, tmp_path: Path) -> None:
