@@ -12,7 +12,7 @@ from torchvision import models
 import segctl
 from segctl.bench import Benchmark
 from segctl.errors import LaunchError, PluginError
-from segctl_jobs.bench.flops import forward_flops
+from segctl_jobs.bench.flops import forward_flops, shapes_only
 
 MEBIBYTE = 2**20
 
@@ -151,9 +151,10 @@ def test_operations_are_twice_the_multiply_adds_that_torchvision_publishes(name:
     published: float = models.get_model_weights(name)["DEFAULT"].meta["_ops"]
     options = {} if name.startswith("lraspp") else {"aux_loss": True}
 
-    flops = forward_flops(
-        lambda: models.get_model(name, weights=None, weights_backbone=None, num_classes=21, **options), (520, 520)
-    )
+    with shapes_only(
+        lambda: models.get_model(name, weights=None, weights_backbone=None, num_classes=21, **options)
+    ) as model:
+        flops = forward_flops(model, (520, 520))
 
     assert flops / 2e9 == pytest.approx(published, rel=0.01)
 
@@ -166,12 +167,15 @@ def test_attention_is_counted() -> None:
 
     tokens = 16 * 24
 
-    # Each token with each: 3 multiply-adds for the weights, 3 for the sum.
-    assert forward_flops(Attention, (16, 24)) == 2 * 6 * tokens**2
+    with shapes_only(Attention) as model:
+        flops = forward_flops(model, (16, 24))
+
+    assert flops == 2 * 6 * tokens**2  # each token with each: 3 multiply-adds for the weights, 3 for the sum
 
 
 def test_operations_of_a_large_image_need_no_memory() -> None:
     """Its features alone would take a terabyte."""
-    flops = forward_flops(lambda: nn.Conv2d(3, 8, 3, padding=1), (2**17, 2**18))
+    with shapes_only(lambda: nn.Conv2d(3, 8, 3, padding=1)) as model:
+        flops = forward_flops(model, (2**17, 2**18))
 
     assert flops == 2 * 3 * 8 * 9 * 2**35

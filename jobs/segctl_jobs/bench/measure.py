@@ -13,7 +13,7 @@ import torch
 
 from segctl.config.schema import Plugin
 from segctl.errors import ConfigError
-from segctl_jobs.bench.flops import forward_flops
+from segctl_jobs.bench.flops import forward_flops, shapes_only
 from segctl_jobs.bench.memory import Memory, peak_memory
 from segctl_jobs.bench.subject import Session, Setting, Subject, blaming, torchvision_subject
 
@@ -166,6 +166,7 @@ def _measured(
 
 def _flops(subject: Subject, setting: Setting) -> int | None:
     try:
-        return forward_flops(lambda: subject.create(setting.num_classes), setting.size)
+        with shapes_only(lambda: subject.create(setting.num_classes)) as model:
+            return forward_flops(model, setting.size)
     except Exception:  # a model that looks at its numbers is slower to count than it is worth
         return None
