@@ -37,6 +37,7 @@ from segctl_jobs.onnx_operations import translations
 __all__ = ["export"]
 
 METADATA = "segctl"
+_NUMBER_ALONE = re.compile(r"L\['image'\]\.size\(\)\[0\] (?:!=|>) 1")
 EXAMPLE = (2, 3, 96, 128)  # traced with; every side but the channels is left open
 
 
@@ -177,7 +178,21 @@ def _traced(program: nn.Module, config: Config) -> ExportedProgram:
     example = torch.randint(0, 256, EXAMPLE, dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     open_sides = {0: Dim.DYNAMIC, 2: Dim.DYNAMIC, 3: Dim.DYNAMIC}
     with _quiet(), _explained(config, "a program of torch.export"), _any_size(), torch.no_grad():
-        return torch.export.export(program, (example,), dynamic_shapes=(open_sides,), strict=False)
+        traced = torch.export.export(program, (example,), dynamic_shapes=(open_sides,), strict=False)
+    return _for_a_single_image(traced)
+
+
+def _for_a_single_image(traced: ExportedProgram) -> ExportedProgram:
+    """Takes out the tracer's conditions on the number of images alone.
+
+    A convolution that is given a map in channels-last order (behind attention) makes it note that there are several
+    images, because for a single one that order and the usual one are the same memory. The program holds for one image
+    too: that is what is compared first.
+    """
+    conditions = getattr(traced, "_guards_code", None)  # versions of torch that keep none check none
+    if conditions:
+        traced._guards_code = [each for each in conditions if not _NUMBER_ALONE.fullmatch(each)]
+    return traced
 
 
 def _any_size() -> contextlib.AbstractContextManager[Any]:

@@ -12,7 +12,7 @@ __all__ = ["translations"]
 
 def translations() -> Mapping[Callable[..., Any], Callable[..., Any]]:
     """For `torch.onnx.export`, beside its own."""
-    return {torch.ops.aten.convolution.default: _convolution}
+    return {torch.ops.aten.convolution.default: _convolution, torch.ops.aten.remainder.Scalar: _remainder}
 
 
 def _convolution(
@@ -45,3 +45,13 @@ def _convolution(
     least = op.Sub(op.Shape(full, start=2), op.Constant(value_ints=most))
     ends = op.Add(least, op.Concat(*extras, axis=0))
     return op.Slice(full, op.Constant(value_ints=[0] * len(sides)), ends, op.Constant(value_ints=sides))
+
+
+def _remainder(dividend: Any, divisor: Any) -> Any:
+    """``aten::remainder`` by a number that may be a size, known only when it runs (SegFormer's patches)."""
+    from onnxscript import opset18 as op
+
+    divisor = op.CastLike(divisor, dividend)
+    if dividend.dtype.is_floating_point():
+        return op.Sub(dividend, op.Mul(op.Floor(op.Div(dividend, divisor)), divisor))
+    return op.Mod(dividend, divisor)  # of whole numbers, with the divisor's sign in both

@@ -221,7 +221,7 @@ def test_weights_alone_are_the_moving_average(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("model", ["enet", "lraspp"])
+@pytest.mark.parametrize("model", ["enet", "lraspp", "segformer"])
 @pytest.mark.parametrize("format", ["torch-export", "onnx"])
 def test_shipped_models(model: str, format: str, tmp_path: Path) -> None:
     exported = segctl.export(trained(model, tmp_path), format)
