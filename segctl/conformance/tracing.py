@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Callable
 from typing import Any
@@ -9,9 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.export import Dim
+from torch.fx.experimental import _config as tracing_settings
 
 from segctl.conformance.report import BreachError
 
+_HAS_OBLIVIOUS = hasattr(tracing_settings, "backed_size_oblivious")  # a setting that not every version of torch has
+_NUMBER_ALONE = re.compile(r"L\['[^']+'\]\.size\(\)\[0\] (?:!=|>) 1")
 _LONGEST = 300  # characters of a tracer's message; some tell their whole state
 
 
@@ -32,14 +36,22 @@ def compiled(model: nn.Module, batch: Tensor) -> Any:
 
 
 def exported(model: nn.Module, example: Tensor) -> Callable[[Tensor], Any]:
-    """The model as `torch.export` has it, for batches and images of any size.
+    """The model as `torch.export` has it, for batches and images of any size, in the way of `segctl export`.
 
     Raises:
         BreachError: It cannot be exported, or for the size of `example` only.
     """
     sizes = {0: Dim.DYNAMIC, 2: Dim.DYNAMIC, 3: Dim.DYNAMIC}
+    # Else a map that is cut back to the image's size must then always, or never, be cut.
+    any_size = tracing_settings.patch(backed_size_oblivious=True) if _HAS_OBLIVIOUS else contextlib.nullcontext()
     try:
-        return torch.export.export(model, (example,), dynamic_shapes=(sizes,), strict=False).module()
+        with any_size:
+            program = torch.export.export(model, (example,), dynamic_shapes=(sizes,), strict=False)
+        # What the tracer notes of the number of images alone is about the order of memory, not about what is right.
+        noted = getattr(program, "_guards_code", None)
+        if noted:
+            program._guards_code = [each for each in noted if not _NUMBER_ALONE.fullmatch(each)]
+        return program.module()
     except Exception as error:  # its own errors and whatever the model raises when it sees tensors without data
         raise BreachError(f"it cannot be exported with any number, height and width of images: {_reason(error)}") from (
             error
