@@ -32,7 +32,7 @@ class BenchmarkedModel:
         training: Images per second of forward, loss, backward and optimizer.
         training_ratio: As `forward_ratio`.
         forward_memory: Bytes at the peak, the weights too: on a GPU what torch's allocator held, on a CPU by how much
-            the resident set of a process of its own grew.
+            the resident set of a process of its own grew (by that of the compiler too, with `torch.compile`).
         training_memory: The same in training.
     """
 

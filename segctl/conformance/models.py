@@ -247,11 +247,7 @@ class _ModelChecks:
         return "one graph"
 
     def torch_export(self) -> str:
-        """From odd sides, because even ones do not show what a model rounds; and from and to more than 64 pixels.
-
-        `torch.export` takes a side of one for a case of its own: a model that comes to one pixel for small images is
-        right to be exported for larger ones only.
-        """
+        """From odd sides, where what was rounded up is cut again, to even ones, where it is not."""
         self.model.eval()
         with torch.no_grad():
             program = tracing.exported(self.model, images(WIDE))

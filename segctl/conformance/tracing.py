@@ -14,7 +14,7 @@ from torch.fx.experimental import _config as tracing_settings
 
 from segctl.conformance.report import BreachError
 
-_HAS_OBLIVIOUS = hasattr(tracing_settings, "backed_size_oblivious")  # a setting that not every version of torch has
+_ANY_SIZE = "backed_size_oblivious"  # a setting that not every version of torch has
 _NUMBER_ALONE = re.compile(r"L\['[^']+'\]\.size\(\)\[0\] (?:!=|>) 1")
 _LONGEST = 300  # characters of a tracer's message; some tell their whole state
 
@@ -43,7 +43,8 @@ def exported(model: nn.Module, example: Tensor) -> Callable[[Tensor], Any]:
     """
     sizes = {0: Dim.DYNAMIC, 2: Dim.DYNAMIC, 3: Dim.DYNAMIC}
     # Else a map that is cut back to the image's size must then always, or never, be cut.
-    any_size = tracing_settings.patch(backed_size_oblivious=True) if _HAS_OBLIVIOUS else contextlib.nullcontext()
+    settings: Any = tracing_settings
+    any_size = settings.patch(**{_ANY_SIZE: True}) if hasattr(settings, _ANY_SIZE) else contextlib.nullcontext()
     try:
         with any_size:
             program = torch.export.export(model, (example,), dynamic_shapes=(sizes,), strict=False)
