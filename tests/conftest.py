@@ -16,8 +16,9 @@ import pytest
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # the tests share few cores; tiny models gain nothing from more threads
 
 
-# A shell starts background jobs with SIGINT ignored, and children inherit that; some tests send it.
+# A shell starts background jobs with SIGINT ignored, nohup those of SIGHUP, and children inherit that; tests send both.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 IN_CI = bool(os.environ.get("CI"))
 
