@@ -22,6 +22,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from segctl.errors import LaunchError
+from segctl.runs import attempt
 from segctl.runs.files import read_json, write_json
 from segctl.runs.run import Run
 from segctl_jobs.sync_batchnorm import SyncBatchNorm
@@ -93,7 +94,7 @@ def connect(run: Run) -> World:
     else:
         device = torch.device("cpu")
     if size > 1:
-        store = _meet(run.path / f"rendezvous-attempt{os.environ.get('SEGCTL_ATTEMPT', '1')}.json", rank, size)
+        store = _meet(run.path / f"rendezvous-{attempt.this()}.json", rank, size)
         backend = "cpu:gloo,cuda:nccl" if use_gpu else "gloo"
         dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=COLLECTIVE_TIMEOUT)
     return World(rank, size, local_rank, local_size, device)

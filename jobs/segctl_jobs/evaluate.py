@@ -13,6 +13,7 @@ from torch import nn
 
 from segctl.config import schema
 from segctl.errors import CheckpointError, listing
+from segctl.runs.attempt import this
 from segctl.runs.files import read_json, write_json
 from segctl.runs.run import Run
 from segctl_jobs import checkpoint
@@ -20,7 +21,7 @@ from segctl_jobs.build import amp_dtype, create_model, open_split
 from segctl_jobs.counting import Counted, count
 from segctl_jobs.distributed import World
 from segctl_jobs.metrics import summarize
-from segctl_jobs.reporter import Reporter, attempt
+from segctl_jobs.reporter import Reporter
 
 __all__ = ["check_classes", "prediction_dtype", "run", "trained_model"]
 
@@ -46,7 +47,7 @@ def run(run: Run, config: schema.Config, world: World, stop: Callable[[], str | 
     check_classes(state, info.classes, path)
     model = trained_model(config, state, path, world.device)
     log.info("evaluating %s on %d images, %d process(es), %s", path, len(dataset), world.size, world.device)
-    reporter.record("start", step=state["step"], world_size=world.size, attempt=attempt())
+    reporter.record("start", step=state["step"], world_size=world.size, **this().as_record())
     began = time.monotonic()
     counted = count(
         model,

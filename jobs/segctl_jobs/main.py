@@ -36,8 +36,7 @@ def run(run_dir: Path, stop: Callable[[], str | None]) -> None:
         finished = _run_job(this, stop)
     except Exception as error:
         logging.getLogger(__name__).exception("this process failed")
-        rank, attempt = int(os.environ.get("RANK", 0)), int(os.environ.get("SEGCTL_ATTEMPT", 1))
-        error_record.write(this, error, attempt=attempt, rank=rank)
+        error_record.write(this, error, rank=int(os.environ.get("RANK", 0)))
         sys.exit(1)
     if not finished:
         sys.exit(EXIT_STOPPED)

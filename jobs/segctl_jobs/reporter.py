@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 import socket
 import time
 from collections.abc import Mapping
 from typing import Any
 
+from segctl.runs.attempt import this
 from segctl.runs.files import append_json_line, write_json
 from segctl.runs.run import Run
 from segctl_jobs.curves import Curves
@@ -18,10 +18,6 @@ from segctl_jobs.distributed import World
 log = logging.getLogger(__name__)
 
 STATUS_INTERVAL = 1.0  # seconds between two writes of status.json, which may lie on a network file system
-
-
-def attempt() -> int:
-    return int(os.environ.get("SEGCTL_ATTEMPT", "1"))
 
 
 class Reporter:
@@ -33,7 +29,7 @@ class Reporter:
         self._curves = Curves(run.path / "tensorboard")
         self._written = 0.0
         self._status: dict[str, Any] = {
-            "attempt": attempt(),
+            **this().as_record(),
             "phase": "starting",
             "host": socket.gethostname(),
             "device": str(world.device.type),

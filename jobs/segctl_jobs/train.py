@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 
 from segctl.config.schema import Config
 from segctl.plugin import DatasetInfo, SegmentationDataset
+from segctl.runs.attempt import this
 from segctl.runs.run import Run
 from segctl_jobs import checkpoint
 from segctl_jobs.build import open_split
@@ -20,7 +21,7 @@ from segctl_jobs.data import Batch, StepSampler, TrainingSamples, default_worker
 from segctl_jobs.distributed import World
 from segctl_jobs.engine import Engine, Progress, StepResult, Stop, assemble, restore, snapshot, train_step
 from segctl_jobs.metrics import summarize
-from segctl_jobs.reporter import Reporter, attempt
+from segctl_jobs.reporter import Reporter
 
 log = logging.getLogger(__name__)
 
@@ -215,7 +216,9 @@ def _announce(engine: Engine, run: Run, reporter: Reporter, progress: Progress) 
         engine.world.size,
         engine.world.device,
     )
-    reporter.record("start", step=progress.step, steps=timeline.total, world_size=engine.world.size, attempt=attempt())
+    reporter.record(
+        "start", step=progress.step, steps=timeline.total, world_size=engine.world.size, **this().as_record()
+    )
     reporter.status(
         now=True,
         phase="training",

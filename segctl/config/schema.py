@@ -10,9 +10,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_serializer, model_validator
 
+from segctl.config.time_limit import parse_time_limit
 from segctl.plain_data import plain
 
-__all__ = ["Augment", "Config", "Evaluation", "Input", "Launch", "Optimizer", "Plugin", "Schedule", "Training"]
+__all__ = ["Augment", "Config", "Evaluation", "Input", "Launch", "Optimizer", "Plugin", "Schedule", "Slurm", "Training"]
 
 Positive = Annotated[int, Field(gt=0)]
 Decay = Annotated[float, Field(ge=0, lt=1)]
@@ -182,13 +183,68 @@ class Evaluation(Section):
     ] = False
 
 
-class Launch(Section):
-    """Where and on how many processes."""
+class Slurm(Section):
+    """What a SLURM cluster wants to know; read where `launch.on` is ``slurm``."""
 
-    on: Annotated[str, Field(description="local")] = "local"
+    partition: str | None = None
+    account: str | None = None
+    qos: str | None = None
+    constraint: Annotated[str | None, Field(description="features of nodes, such as a100|h100")] = None
+    cpus_per_gpu: Annotated[int | None, Field(gt=0, description="CPU cores per process; default: the cluster's")] = None
+    memory: Annotated[
+        str | None,
+        Field(
+            pattern=r"^[0-9]+[KMGT]?B?$",
+            description="per node, such as 64G; default: the cluster's",
+            json_schema_extra={"allowed": "a number with K, M, G or T, such as 64G"},
+        ),
+    ] = None
+    setup: Annotated[tuple[str, ...], Field(description="shell lines that run before the job on its first node")] = ()
+    environment: Annotated[dict[str, str], Field(description="variables for each process")] = Field(
+        default_factory=dict
+    )
+    container: Annotated[
+        str | None, Field(description="command that each process is run in, such as apptainer exec --nv FILE.sif")
+    ] = None
+    options: Annotated[
+        dict[str, str | int | float | bool], Field(description="any other option of sbatch; true for one without value")
+    ] = Field(default_factory=dict)
+
+
+class Launch(Section):
+    """Where, on how many processes, for how long, and what happens when the job is interrupted."""
+
+    on: Annotated[str, Field(description="local, slurm or the name of a profile")] = "local"
+    profile: Annotated[str | None, Field(description="the profile that these values began with")] = None
     nodes: Positive = 1
     procs: Annotated[int | None, Field(gt=0, description="processes per node; default: one per GPU, else 1")] = None
-    gpus: Annotated[int | None, Field(ge=0, description="GPUs per node; default: the visible ones; 0: CPU")] = None
+    gpus: Annotated[
+        int | None, Field(ge=0, description="GPUs per node; default: the visible ones, on SLURM none; 0: CPU")
+    ] = None
+    time: Annotated[
+        str | None,
+        Field(
+            description="time limit in SLURM's form; default: none, on SLURM the partition's",
+            json_schema_extra={"allowed": "minutes, hours:minutes:seconds or days-hours, such as 90, 12:00:00, 2-0"},
+        ),
+    ] = None
+    save_before: Annotated[
+        int, Field(gt=0, description="seconds before the time limit at which the job saves and requeues itself")
+    ] = 120
+    requeue: Annotated[bool, Field(description="go on by itself after the time limit or a preemption")] = True
+    max_restarts: Annotated[int, Field(ge=0, description="how often it may go on by itself")] = 100
+    hang_timeout: Annotated[
+        float, Field(ge=0, description="seconds without progress after which a job that hangs is ended; 0: never")
+    ] = 900
+    slurm: Slurm = Field(default_factory=Slurm)
+
+    @field_validator("time", mode="before")
+    @classmethod
+    def _time_is_a_duration(cls, time: Any) -> Any:
+        text = str(time) if type(time) is int else time  # YAML reads 90 as a number
+        if isinstance(text, str):
+            parse_time_limit(text)
+        return text
 
 
 class Config(Section):

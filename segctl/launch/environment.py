@@ -8,6 +8,8 @@ from pathlib import Path
 
 from segctl.launch.plan import LaunchPlan
 from segctl.launch.processes import RUN_MARK, SUPERVISOR_MARK
+from segctl.runs import attempt
+from segctl.runs.attempt import Attempt
 
 EXECUTOR = "segctllocal"  # submitit's name of our executor: its class's name in lower case, without "Executor"
 
@@ -26,16 +28,16 @@ JOB_VARIABLES = {
 _FOREIGN = frozenset(
     (
         *("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "GROUP_RANK", "GROUP_WORLD_SIZE"),
-        *("ROLE_RANK", "ROLE_NAME", "ROLE_WORLD_SIZE", "_TEST_CLUSTER_", "SEGCTL_ATTEMPT", RUN_MARK, SUPERVISOR_MARK),
+        *("ROLE_RANK", "ROLE_NAME", "ROLE_WORLD_SIZE", "_TEST_CLUSTER_", *attempt.VARIABLES, RUN_MARK, SUPERVISOR_MARK),
     )
 )
 _FOREIGN_PREFIXES = ("MASTER_", "TORCHELASTIC_", "SLURM_", "SBATCH_", "SUBMITIT_", "PMI_", "PMIX_", "OMPI_")
 _KEPT = frozenset({"SLURM_CONF"})
 
 
-def job_id(attempt: int) -> str:
+def job_id(number: int) -> str:
     """submitit's id of an attempt, which names its files in RUN/submitit."""
-    return f"attempt{attempt}"
+    return f"attempt{number}"
 
 
 def cleaned(environ: Mapping[str, str]) -> dict[str, str]:
@@ -48,7 +50,7 @@ def _is_foreign(name: str) -> bool:
 
 
 def of_rank(
-    environ: Mapping[str, str], plan: LaunchPlan, *, run_dir: Path, attempt: int, rank: int, gpus: tuple[str, ...]
+    environ: Mapping[str, str], plan: LaunchPlan, *, run_dir: Path, this: Attempt, rank: int, gpus: tuple[str, ...]
 ) -> dict[str, str]:
     """The environment of one rank.
 
@@ -56,13 +58,13 @@ def of_rank(
         environ: The user's.
         plan: The job's; its variables do not replace the user's.
         run_dir: The run's directory.
-        attempt: Number of the attempt.
+        this: The attempt.
         rank: Which process; all are on this machine.
         gpus: What the job was given of CUDA_VISIBLE_DEVICES; on the CPU none, so that no process takes a GPU it did not
             wait for.
     """
     values = {
-        "job_id": job_id(attempt),
+        "job_id": job_id(this.number),
         "num_tasks": str(plan.world_size),
         "num_nodes": str(plan.nodes),
         "node": "0",
@@ -79,6 +81,6 @@ def of_rank(
         "SUBMITIT_EXECUTOR": EXECUTOR,
         "SUBMITIT_LOG_LEVEL": "CRITICAL",  # a failing rank's traceback is in its log once, not three times
         "CUDA_VISIBLE_DEVICES": ",".join(gpus),
-        "SEGCTL_ATTEMPT": str(attempt),
+        **this.as_environment(),
         RUN_MARK: os.path.realpath(run_dir),
     }

@@ -32,14 +32,12 @@ def run_job(run_dir: str) -> None:
         LOCAL_RANK=str(environment.local_rank),
         LOCAL_WORLD_SIZE=str(environment.num_tasks // environment.num_nodes),
     )
-    os.environ.setdefault("SEGCTL_ATTEMPT", "1")
     try:
         importlib.import_module("segctl_jobs.main").run(Path(run_dir), stop)
     except Exception as error:
         # The job records its own errors and exits; what arrives here kept it from doing that, such as a broken torch.
         with contextlib.suppress(OSError):
-            attempt = int(os.environ["SEGCTL_ATTEMPT"])
-            error_record.write(Run(Path(run_dir)), error, attempt=attempt, rank=environment.global_rank)
+            error_record.write(Run(Path(run_dir)), error, rank=environment.global_rank)
         raise
 
 

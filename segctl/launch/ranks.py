@@ -16,6 +16,7 @@ from segctl.launch.environment import job_id, of_rank
 from segctl.launch.outcome import Ended
 from segctl.launch.plan import LaunchPlan, task_command
 from segctl.launch.processes import bury, dies_with
+from segctl.runs.attempt import Attempt
 from segctl.runs.blame import is_consequence
 from segctl.runs.files import read_json
 from segctl.runs.run import Run
@@ -48,7 +49,7 @@ class Ranks:
         command = task_command(str(self._run.submitit))
         for rank in range(self._plan.world_size):
             environment = of_rank(
-                os.environ, self._plan, run_dir=self._run.path, attempt=self._attempt, rank=rank, gpus=gpus
+                os.environ, self._plan, run_dir=self._run.path, this=Attempt(self._attempt), rank=rank, gpus=gpus
             )
             with self._run.log_file(self._attempt, rank).open("ab") as log:
                 self._processes[rank] = subprocess.Popen(

@@ -6,12 +6,13 @@ import time
 import traceback
 
 from segctl.errors import SegctlError
+from segctl.runs.attempt import this
 from segctl.runs.files import write_json
 from segctl.runs.process import hostname
 from segctl.runs.run import Run
 
 
-def write(run: Run, error: BaseException, *, attempt: int, rank: int) -> None:
+def write(run: Run, error: BaseException, *, rank: int) -> None:
     """Records why a rank failed.
 
     Raises:
@@ -19,7 +20,7 @@ def write(run: Run, error: BaseException, *, attempt: int, rank: int) -> None:
     """
     expected = isinstance(error, SegctlError)
     content = {
-        "attempt": attempt,
+        **this().as_record(),
         "rank": rank,
         "host": hostname(),
         "type": type(error).__name__,

@@ -15,8 +15,8 @@ from segctl.runs.run import Run
 class Records:
     """What a run's files say; a file that is missing or damaged is an empty mapping.
 
-    `supervisor`, `cancel`, `status` and `errors` are those of the newest attempt: what an earlier one left is not in
-    here.
+    `supervisor`, `cancel`, `status` and `errors` are those of the newest attempt, and of its newest restart where the
+    job went on by itself: what an earlier one left is not in here.
     """
 
     id: str
@@ -33,6 +33,11 @@ class Records:
     def number(self) -> int:
         """Number of the newest attempt; 0 before the first."""
         return int(self.attempt.get("number", 0))
+
+    @property
+    def restart(self) -> int:
+        """How often the newest attempt has gone on by itself, after its time limit or a preemption."""
+        return int(self.supervisor.get("restart", 0))
 
     @property
     def backend(self) -> str:
@@ -56,8 +61,14 @@ def read(run: Run) -> Records:
     attempt = newest if isinstance(newest, dict) else {}
     number = attempt.get("number")
 
-    def current(record: Mapping[str, Any]) -> Mapping[str, Any]:
+    def of_attempt(record: Mapping[str, Any]) -> Mapping[str, Any]:
         return record if record.get("attempt") == number else {}
+
+    supervisor = of_attempt(content("supervisor.json"))
+    restart = supervisor.get("restart", 0)
+
+    def current(record: Mapping[str, Any]) -> Mapping[str, Any]:
+        return record if of_attempt(record) and record.get("restart", 0) == restart else {}
 
     status = content("status.json")
     errors = (current(error) for error in _errors(os.path.join(path, "errors"))) if "errors" in present else ()
@@ -66,8 +77,8 @@ def read(run: Run) -> Records:
         run=content("run.json"),
         submission=submission,
         attempt=attempt,
-        supervisor=current(content("supervisor.json")),
-        cancel=current(content("cancel.json")),
+        supervisor=supervisor,
+        cancel=of_attempt(content("cancel.json")),
         status=current(status),
         errors=tuple(error for error in errors if error),
         earlier_status=status,

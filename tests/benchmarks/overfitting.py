@@ -57,7 +57,7 @@ REFERENCE = {
     "lraspp": None,
 }
 # MobileNetV3's batch statistics move by a hundredth a step: they need longer to arrive.
-STEPS = {"lraspp": 600}
+STEPS = {"lraspp": 1500, **dict.fromkeys(("pspnet", "ocnet", "denseaspp"), 400)}
 # Smaller backbones than the default ones, for machines without a GPU.
 SMALL = {
     **dict.fromkeys(("fcn", "pspnet", "deeplabv3", "deeplabv3_plus", "encnet", "dunet", "ocnet"), "resnet18"),
