@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from segctl.config.time_limit import parse_time_limit
 from segctl.errors import LaunchError
 from segctl.launch.machine import Gpu, Machine
 
@@ -32,6 +33,12 @@ class LaunchPlan:
         cpu_slots: How many CPU jobs may run at once on one's own machine.
         environment: Variables that each process is given where the user has not set them.
         command: What each process executes; ``RUN`` stands for the run's directory.
+        time_limit: Seconds a job may run before it is ended; None without a limit, or with one of the scheduler's.
+        save_before: Seconds before the time limit at which the processes are asked to save.
+        requeue: Whether the job goes on by itself after its time limit or a preemption.
+        max_restarts: How often at most.
+        sbatch: Options of sbatch, on SLURM; True for one that has no value.
+        setup: Shell lines before the job's first process, on SLURM.
     """
 
     backend: str
@@ -44,6 +51,12 @@ class LaunchPlan:
     cpu_slots: int = 1
     environment: Mapping[str, str] = field(default_factory=dict)
     command: tuple[str, ...] = ()
+    time_limit: int | None = None
+    save_before: int = 120
+    requeue: bool = True
+    max_restarts: int = 100
+    sbatch: Mapping[str, str | bool] = field(default_factory=dict)
+    setup: tuple[str, ...] = ()
 
     @property
     def world_size(self) -> int:
@@ -52,12 +65,14 @@ class LaunchPlan:
     def as_record(self) -> dict[str, Any]:
         """The plan as JSON has it."""
         gpus = [{"token": gpu.token, "identity": gpu.identity} for gpu in self.gpus]
-        return {**vars(self), "gpus": gpus, "environment": dict(self.environment), "command": list(self.command)}
+        plain = {"environment": dict(self.environment), "sbatch": dict(self.sbatch)}
+        return {**vars(self), **plain, "gpus": gpus, "command": list(self.command), "setup": list(self.setup)}
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> LaunchPlan:
         gpus = tuple(Gpu(gpu["token"], gpu["identity"]) for gpu in record["gpus"])
-        return cls(**{**record, "gpus": gpus, "command": tuple(record["command"])})
+        tuples = {name: tuple(record.get(name, ())) for name in ("command", "setup")}
+        return cls(**{**record, **tuples, "gpus": gpus})
 
 
 def make_plan(config: Config, machine: Machine) -> LaunchPlan:
@@ -104,7 +119,18 @@ def plan_local(request: Launch, machine: Machine) -> LaunchPlan:
         cpu_slots=machine.cpu_slots,
         environment=environment,
         command=task_command("RUN/submitit"),
+        **interruptions(request),
     )
+
+
+def interruptions(request: Launch) -> dict[str, Any]:
+    """The fields of a `LaunchPlan` that say how long a job may run and how it goes on."""
+    return {
+        "time_limit": parse_time_limit(request.time) if request.time is not None else None,
+        "save_before": request.save_before,
+        "requeue": request.requeue,
+        "max_restarts": request.max_restarts,
+    }
 
 
 def _gpus_wanted(request: Launch, machine: Machine) -> int:
