@@ -1,0 +1,69 @@
+"""A real SLURM for the tests below this folder; see README.md. Where there can be none, they are skipped."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from cluster import Cluster, started, why_not
+
+SEGCTL = str(Path(sys.executable).with_name("segctl"))
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    item.add_marker("slow")
+    item.add_marker("slurm")
+
+
+@pytest.fixture(scope="session")
+def _slurm() -> None:
+    if reason := why_not():
+        pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def cluster(_slurm: None) -> Iterator[Cluster]:
+    """Three nodes with accounting, for all tests of the session; as new at the start of each."""
+    with started() as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="session")
+def cluster_without_accounting(_slurm: None) -> Iterator[Cluster]:
+    with started(accounting=False) as cluster:
+        yield cluster
+
+
+@pytest.fixture(autouse=True)
+def on_cluster(
+    request: pytest.FixtureRequest, isolated_environment: None, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[None]:
+    """Commands of a test find the cluster that it asks for, which is mended afterwards. A session's two do not mix."""
+    used = [
+        request.getfixturevalue(name)
+        for name in ("cluster", "cluster_without_accounting")
+        if name in request.fixturenames
+    ]
+    for each in used:
+        for name, value in each.environment.items():
+            monkeypatch.setenv(name, value)
+    yield
+    for each in used:
+        each.restore()
+
+
+@pytest.fixture
+def segctl(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Calls the installed program in a process of its own, on the test's cluster and with its own runs folder."""
+
+    def call(*argv: object, seconds: float = 120, check: bool = False) -> subprocess.CompletedProcess[str]:
+        words = [SEGCTL, *map(str, argv)]
+        done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=seconds, check=False)
+        if check:
+            assert done.returncode == 0, f"{' '.join(words)}\n{done.stdout}{done.stderr}"
+        return done
+
+    return call
