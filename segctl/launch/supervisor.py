@@ -10,25 +10,24 @@ from __future__ import annotations
 import argparse
 import contextlib
 import errno
-import json
 import logging
 import os
-import select
 import signal
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
-from typing import Any
 
 from segctl.errors import SegctlError
 from segctl.launch import queue
+from segctl.launch.inbox import Inbox
 from segctl.launch.outcome import Outcome, judge
 from segctl.launch.plan import LaunchPlan
 from segctl.launch.processes import adopt_orphans, kill_job
 from segctl.launch.ranks import Ranks
-from segctl.runs.files import read_json, write_json
+from segctl.launch.state_file import StateFile
+from segctl.runs.attempt import Attempt
+from segctl.runs.files import read_json
 from segctl.runs.process import identify
 from segctl.runs.run import Run
 
@@ -41,99 +40,14 @@ FAILURE_GRACE = 3.0  # seconds for the other ranks once one has failed
 LOOK_EVERY = 2.0  # seconds between two looks at files; the end of a rank and a signal are noticed at once
 
 
-class Inbox:
-    """Signals as messages: each wakes the loop, none interrupts it."""
-
-    def __init__(self) -> None:
-        self._reader, writer = os.pipe()
-        for end in (self._reader, writer):
-            os.set_blocking(end, False)
-        signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
-        self._requests: list[str] = []
-        for signum in (signal.SIGTERM, signal.SIGUSR2, signal.SIGCHLD):
-            signal.signal(signum, self._note)
-        for signum in (signal.SIGHUP, signal.SIGINT):
-            signal.signal(signum, signal.SIG_IGN)
-
-    def _note(self, signum: int, frame: FrameType | None) -> None:
-        if signum != signal.SIGCHLD:
-            self._requests.append(signal.Signals(signum).name)
-
-    def wait(self, seconds: float) -> None:
-        """Returns after so many seconds, or as soon as a signal has come."""
-        if not self._requests:
-            select.select([self._reader], [], [], max(0.0, seconds))
-        with contextlib.suppress(BlockingIOError):
-            while os.read(self._reader, 4096):
-                pass
-
-    def take(self) -> list[str]:
-        taken, self._requests = self._requests, []
-        return taken
-
-    @property
-    def asked(self) -> bool:
-        return bool(self._requests)
-
-
-class StateFile:
-    """supervisor.json. A full disk must not stop the supervisor from ending a job in an orderly way."""
-
-    def __init__(self, run: Run, attempt: int) -> None:
-        me = identify(os.getpid())
-        self._path = run.supervisor_file
-        self._content: dict[str, Any] = {
-            "attempt": attempt,
-            "stop_grace": stop_grace(),
-            **(me.as_record() if me else {}),
-        }
-        self._pending = False
-
-    def write(self, *, must: bool = False, **fields: Any) -> None:
-        """Replaces the file.
-
-        Raises:
-            OSError: It could not be written, and it `must`.
-        """
-        if not self._pending and all(self._content.get(key) == value for key, value in fields.items()):
-            return
-        self._content.update(fields)
-        try:
-            write_json(self._path, self._content)
-        except OSError as error:
-            if must:
-                raise
-            self._pending = not self._overwrite()
-            log.warning("%s could not be replaced: %s", self._path, error)
-        else:
-            self._pending = False
-
-    def retry(self) -> bool:
-        """Writes again what could not be written; True when there is nothing left to write."""
-        if self._pending:
-            self.write()
-        return not self._pending
-
-    def _overwrite(self) -> bool:
-        """The last resort on a full disk: in place, within the block that the file has already."""
-        data = json.dumps(self._content).encode()
-        try:
-            descriptor = os.open(self._path, os.O_WRONLY | os.O_CLOEXEC)
-            try:
-                data = data.ljust(os.fstat(descriptor).st_size)
-                return os.pwrite(descriptor, data, 0) == len(data)
-            finally:
-                os.close(descriptor)
-        except OSError:
-            return False
-
-
 class Supervisor:
     """One attempt of one run, from its place in the queue to its end."""
 
     def __init__(self, run: Run, attempt: int, plan: LaunchPlan, inbox: Inbox) -> None:
         self._run, self._attempt, self._plan, self._inbox = run, attempt, plan, inbox
-        self._file = StateFile(run, attempt)
+        me = identify(os.getpid())
+        first = {**Attempt(attempt).as_record(), "stop_grace": stop_grace(), **(me.as_record() if me else {})}
+        self._file = StateFile(run.supervisor_file, first)
         self._ranks = Ranks(run, attempt, plan)
         self._grace = stop_grace()
         self._requests: list[str] = []
