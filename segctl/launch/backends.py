@@ -62,7 +62,31 @@ class Local:
         cancel(run, records)
 
 
-BACKENDS: Mapping[str, Backend] = {"local": Local()}
+class Slurm:
+    """A cluster, from one of its login nodes."""
+
+    def plan(self, request: Launch, machine: Machine) -> LaunchPlan:
+        from segctl.launch.slurm_plan import plan_slurm
+
+        return plan_slurm(request)
+
+    def submit(self, run: Run, plan: LaunchPlan) -> Submission:
+        from segctl.launch.slurm import submit
+
+        return submit(run, plan)
+
+    def look(self, records: Sequence[Records], now: float) -> list[Sight]:
+        from segctl.launch.slurm_look import look
+
+        return look(records, now)
+
+    def cancel(self, run: Run, records: Records) -> None:
+        from segctl.launch.slurm_cancel import cancel
+
+        cancel(run, records)
+
+
+BACKENDS: Mapping[str, Backend] = {"local": Local(), "slurm": Slurm()}
 
 
 def backend(name: str) -> Backend:

@@ -101,11 +101,7 @@ def plan_local(request: Launch, machine: Machine) -> LaunchPlan:
     gpus = _gpus_wanted(request, machine)
     procs = gpus or request.procs or 1
     threads = machine.threads or max(1, machine.cores // procs)
-    environment = {name: str(threads) for name in _THREAD_VARIABLES}
-    # Threads that spin for long while they wait take the cores from other jobs, and beside one train five times slower;
-    # threads that sleep at once wake too late for small layers, which halves the speed of a job alone.
-    environment["OMP_WAIT_POLICY"] = "PASSIVE"
-    environment["GOMP_SPINCOUNT"] = "10000"
+    environment = thread_environment(threads)
     # All processes are on this machine: gloo must not choose an address of a network that may go down, or be filtered.
     environment["GLOO_SOCKET_IFNAME"] = "lo0" if sys.platform == "darwin" else "lo"
     return LaunchPlan(
@@ -121,6 +117,14 @@ def plan_local(request: Launch, machine: Machine) -> LaunchPlan:
         command=task_command("RUN/submitit"),
         **interruptions(request),
     )
+
+
+def thread_environment(threads: int) -> dict[str, str]:
+    """Variables that give each process's numerical libraries so many threads."""
+    # Threads that spin for long while they wait take the cores from other jobs, and beside one train five times slower;
+    # threads that sleep at once wake too late for small layers, which halves the speed of a job alone.
+    waiting = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "10000"}
+    return {**{name: str(threads) for name in _THREAD_VARIABLES}, **waiting}
 
 
 def interruptions(request: Launch) -> dict[str, Any]:

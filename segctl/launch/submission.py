@@ -21,12 +21,14 @@ class Submission:
         backend: Who carries it out.
         attempt: 1, and one more with every `segctl resume`.
         process: On this machine, its supervisor.
+        job_id: On SLURM, the job's number.
     """
 
     run: Run
     backend: str
     attempt: int
     process: ProcessId | None = None
+    job_id: str | None = None
 
 
 class AttemptRecord:
@@ -39,9 +41,13 @@ class AttemptRecord:
         self._plan = plan
         self.number = 1 + max((int(attempt.get("number", 0)) for attempt in self._attempts), default=0)
 
-    def write(self, process: ProcessId | None = None) -> None:
-        """Raises OSError where the run's directory cannot be written."""
-        identity = process.as_record() if process else {"host": hostname()}
+    def write(self, process: ProcessId | None = None, **identity: str) -> None:
+        """Records what is known of the job: its process, or what the scheduler calls it.
+
+        Raises:
+            OSError: The run's directory cannot be written.
+        """
+        identity = {**(process.as_record() if process else {"host": hostname()}), **identity}
         entry = {"number": self.number, "submitted": time.time(), **identity, "plan": self._plan.as_record()}
         write_json(self._file, {"backend": self._plan.backend, "attempts": [*self._attempts, entry]})
 
@@ -50,3 +56,11 @@ class AttemptRecord:
             self._file.unlink(missing_ok=True)
         else:
             write_json(self._file, self._before)
+
+
+def planned(run: Run, number: int) -> LaunchPlan | None:
+    """The plan of an attempt; None where there is no such attempt."""
+    for record in (read_json(run.submission_file) or {}).get("attempts", []):
+        if record.get("number") == number:
+            return LaunchPlan.from_record(record["plan"])
+    return None

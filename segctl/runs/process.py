@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import pwd
 import signal
 import sys
 from collections.abc import Mapping
@@ -90,6 +91,14 @@ def send(process: ProcessId, signum: int) -> bool:
 
 def hostname() -> str:
     return os.uname().nodename
+
+
+def user_name() -> str:
+    """The user this process belongs to; in a container without a name for it, the number."""
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return str(os.getuid())
 
 
 def _started(pid: int) -> str | None:

@@ -1,0 +1,337 @@
+"""The process that carries a SLURM job out: it is the batch script, on the job's first node.
+
+SLURM decides when and where a job runs. The leader starts its ranks with srun, passes on the signal that asks them to
+save, judges how they ended, and has the job requeued where it should go on by itself. It plays the part that
+`segctl.launch.supervisor` plays on one's own machine, and writes the same supervisor.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from segctl.launch import srun_report
+from segctl.launch.environment import cleaned
+from segctl.launch.inbox import Inbox
+from segctl.launch.outcome import STOPPED, Ended
+from segctl.launch.plan import LaunchPlan
+from segctl.launch.restarts import AT_LIMIT, BY_REQUEST, newest_step, refusal
+from segctl.launch.slurm_plan import srun_command
+from segctl.launch.srun_report import SrunReport, TaskEnd
+from segctl.launch.submission import planned
+from segctl.launch.supervisor import stop_grace
+from segctl.launch.verdict import Facts, Verdict, decide
+from segctl.runs.attempt import Attempt
+from segctl.runs.blame import is_consequence
+from segctl.runs.files import read_json, write_json
+from segctl.runs.process import hostname
+from segctl.runs.run import Run
+
+log = logging.getLogger("segctl.leader")
+
+AT_PREEMPTION = "after its preemption"
+
+LOOK_EVERY = 2.0  # seconds between two looks at files; the end of srun and a signal are noticed at once
+TEARDOWN_SECONDS = 10.0  # a rank whose error is written has this long to end
+RECORD_SECONDS = 60.0  # how long the submitting command may take from sbatch to recording the job
+REQUEUE_SECONDS = 600.0  # how long a controller that does not answer is asked again
+
+
+class Leader:
+    """One start of one attempt: from the first srun to the job's end on this allocation."""
+
+    def __init__(self, run: Run, plan: LaunchPlan, this: Attempt, job: str, inbox: Inbox) -> None:
+        self._run, self._plan, self._this, self._job, self._inbox = run, plan, this, job, inbox
+        self._grace = stop_grace()
+        self._srun: subprocess.Popen[bytes] | None = None
+        self._srun_log = run.logs / f"{this}-srun.log"
+        self._told_to_end = False
+        self._interruption = ""
+        self._deadline: float | None = None
+        before = read_json(run.supervisor_file) or {}
+        self._history: list[dict[str, Any]] = before.get("history", []) if before.get("attempt") == this.number else []
+        self._entry: dict[str, Any] = {
+            "restart": this.restart,
+            "started": time.time(),
+            "ended": None,
+            "reason": "",
+            "nodes": os.environ.get("SLURM_JOB_NODELIST", hostname()),
+            "from_step": newest_step(run),
+        }
+        self._record: dict[str, Any] = {
+            **this.as_record(),
+            "job_id": job,
+            "host": hostname(),
+            "nodes": self._entry["nodes"],
+            "started": self._entry["started"],
+            "stop_grace": self._grace,
+        }
+
+    def carry_out(self) -> int:
+        """Does the job; returns the batch script's exit code."""
+        if self._this.restart > self._plan.max_restarts:  # SLURM requeues after a node's failure as often as it likes
+            why = f"it was interrupted {self._this.restart} times; launch.max_restarts is {self._plan.max_restarts}"
+            return self._end(Verdict("FAILED", why), [])
+        self._forget_earlier_results()
+        self._write("RUNNING")
+        self._find_the_call()
+        if not self._is_cancelled():
+            self._run_ranks()
+        report = srun_report.read(_text(self._srun_log))
+        ranks = self._ended(report)
+        verdict = decide(
+            Facts(
+                ranks,
+                self._plan.world_size,
+                cancelled=self._is_cancelled(),
+                told_to_end=self._told_to_end or self._slurm_ends_it(),
+                interruption=self._interruption,
+                grace=self._grace,
+            )
+        )
+        return self._end(verdict, self._deaths(ranks, report))
+
+    def _run_ranks(self) -> None:
+        environment = {**self._plan.environment, **os.environ, **self._this.as_environment()}
+        environment["SUBMITIT_EXECUTOR"] = "slurm"
+        environment["SUBMITIT_LOG_LEVEL"] = "CRITICAL"  # a failing rank's traceback is in its log once
+        with self._srun_log.open("ab") as errors:
+            self._srun = subprocess.Popen(
+                srun_command(self._run, self._plan, self._this),
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stderr=errors,
+            )
+        while self._srun.poll() is None:
+            self._step()
+
+    def _step(self) -> None:
+        """One turn: notices what has happened, acts on it, and sleeps until something does."""
+        for name in self._inbox.take():
+            self._request(name)
+        if self._deadline is None and self._is_cancelled():
+            self._request("SIGUSR2")
+        if any(kind == "cause" for kind in self._errors().values()):
+            self._limit(TEARDOWN_SECONDS)
+        if self._deadline is not None and time.monotonic() >= self._deadline:
+            log.warning("the ranks do not end; srun is killed, and SLURM ends them with the job")
+            self._signal(signal.SIGKILL)
+        left = LOOK_EVERY if self._deadline is None else self._deadline - time.monotonic()
+        self._inbox.wait(min(LOOK_EVERY, max(left, 0.05)))
+
+    def _request(self, name: str) -> None:
+        log.info("asked to stop by %s", name)
+        if name == "SIGTERM":
+            # SLURM is ending the whole job, and has told the ranks itself.
+            self._told_to_end = True
+            return
+        self._interruption = self._interruption or self._why_interrupted()
+        self._signal(signal.SIGUSR2)
+        self._limit(self._grace)
+
+    def _why_interrupted(self) -> str:
+        limit = self._plan.time_limit
+        if limit is not None and time.time() - self._entry["started"] >= limit - self._plan.save_before - 90:
+            return AT_LIMIT
+        return AT_PREEMPTION if self._facts_of_the_job().get("PreemptTime", "None") != "None" else BY_REQUEST
+
+    def _signal(self, signum: int) -> None:
+        """srun passes signals on to all ranks, except SIGKILL, which ends srun itself."""
+        if self._srun is not None and self._srun.poll() is None:
+            self._srun.send_signal(signum)
+
+    def _limit(self, seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        self._deadline = deadline if self._deadline is None else min(self._deadline, deadline)
+
+    def _is_cancelled(self) -> bool:
+        return (read_json(self._run.cancel_file) or {}).get("attempt") == self._this.number
+
+    def _facts_of_the_job(self) -> dict[str, str]:
+        """The controller's record of this job; empty where it does not answer."""
+        done = _command("scontrol", "show", "job", self._job, "--oneliner")
+        fields = (word.partition("=") for word in done.stdout.split()) if done.returncode == 0 else ()
+        return {name: value for name, _, value in fields}
+
+    def _slurm_ends_it(self) -> bool:
+        """Whether SLURM itself is ending the job; the steps hear of it a moment before the batch script."""
+        facts = self._facts_of_the_job()
+        if facts.get("PreemptTime", "None") != "None":
+            self._interruption = self._interruption or AT_PREEMPTION
+        return facts.get("JobState", "RUNNING") != "RUNNING"
+
+    def _errors(self) -> dict[int, str]:
+        """What each rank's error record of this start is: a cause or a consequence."""
+        records = (read_json(path) for path in self._run.errors.glob("rank*.json"))
+        mine = self._this.as_record()
+        return {
+            int(record["rank"]): "consequence" if is_consequence(record) else "cause"
+            for record in records
+            if record is not None and all(record.get(key, 0) == value for key, value in mine.items())
+        }
+
+    def _ended(self, report: SrunReport) -> list[Ended]:
+        """How the ranks ended, as far as their files and srun say."""
+        errors = self._errors()
+        asked = bool(self._interruption) or self._told_to_end or self._is_cancelled()
+        said = {end.rank: end for end in report.ends}
+        order = [*said, *(rank for rank in range(self._plan.world_size) if rank not in said)]
+        ended = []
+        for rank in order:
+            finished = self._finished(rank)
+            if rank not in said and not finished and rank not in errors:
+                continue
+            end = said.get(rank, TaskEnd(rank, "", 1 if rank in errors else 0))
+            kind: Any = errors.get(rank)
+            ended.append(Ended(rank, end.code, finished, kind, asked, killed=end.after_the_first))
+        return ended
+
+    def _finished(self, rank: int) -> bool:
+        """Whether submitit has noted that the call came back; exit code 0 alone may be an os._exit somewhere."""
+        try:
+            with self._result(rank).open("rb") as file:
+                return bool(pickle.load(file)[0] == "success")
+        except (OSError, pickle.UnpicklingError, EOFError, LookupError, TypeError):
+            return False
+
+    def _result(self, rank: int) -> Path:
+        return self._run.submitit / f"{self._job}_{rank}_result.pkl"
+
+    def _find_the_call(self) -> None:
+        """submitit gives the pickled call the job's number after it has it; it may have been cut off in between."""
+        call = self._run.submitit / f"{self._job}_submitted.pkl"
+        deadline = time.monotonic() + RECORD_SECONDS
+        while not call.exists() and time.monotonic() < deadline:
+            time.sleep(0.5)
+        unnamed = [path for path in self._run.submitit.glob("*.pkl") if "_" not in path.name]
+        if not call.exists() and unnamed:
+            os.link(max(unnamed, key=lambda path: path.stat().st_mtime), call)
+
+    def _forget_earlier_results(self) -> None:
+        for rank in range(self._plan.world_size):
+            self._result(rank).unlink(missing_ok=True)
+
+    def _deaths(self, ranks: Sequence[Ended], report: SrunReport) -> list[dict[str, Any]]:
+        said = {end.rank: end for end in report.ends}
+        return [
+            {
+                "rank": rank.rank,
+                "host": said[rank.rank].host,
+                "code": rank.code,
+                "last_line": _last_line(self._run.log_file(self._this.number, rank.rank)) if rank.code > 0 else "",
+                "out_of_memory": said[rank.rank].out_of_memory or report.out_of_memory,
+            }
+            for rank in ranks
+            if rank.failed and rank.rank in said
+        ]
+
+    def _end(self, verdict: Verdict, deaths: Sequence[dict[str, Any]]) -> int:
+        """Records the verdict and carries it out."""
+        log.info("%s %s", verdict.state, verdict.reason)
+        if verdict.state == "REQUEUE":
+            return self._requeue_unless_refused(verdict.reason)
+        failed = verdict.state == "FAILED"
+        self._write(verdict.state, verdict.reason, ended=True, deaths=list(deaths) if failed else [])
+        if verdict.state == "CANCELLED":
+            _command("scancel", self._job)  # so that SLURM and the jobs that wait for this one know
+        return {"COMPLETED": 0, "FAILED": 1}.get(verdict.state, STOPPED)
+
+    def _requeue_unless_refused(self, reason: str) -> int:
+        why_not = refusal(self._plan, [*self._earlier(), {**self._entry, "reason": reason}], newest_step(self._run))
+        if why_not:
+            said = f"stopped {reason}; it does not go on by itself: {why_not}"
+            self._write("TIMEOUT" if reason == AT_LIMIT else "CANCELLED", said, ended=True)
+            return STOPPED
+        self._write("REQUEUED", reason, ended=True)
+        return self._requeue()
+
+    def _requeue(self) -> int:
+        deadline = time.monotonic() + REQUEUE_SECONDS
+        while True:
+            done = _command("scontrol", "requeue", self._job)
+            if done.returncode == 0 or "pending" in done.stderr:
+                time.sleep(60)  # SLURM ends this process
+                return STOPPED
+            log.warning("scontrol requeue: %s", done.stderr.strip())
+            if time.monotonic() > deadline:
+                self._write("FAILED", f"it could not be requeued: {done.stderr.strip()}", ended=True)
+                return 1
+            self._inbox.take()
+            self._inbox.wait(LOOK_EVERY)
+
+    def _write(self, state: str, reason: str = "", *, ended: bool = False, deaths: Sequence[Any] = ()) -> None:
+        """supervisor.json. A disk that is full now may have room in a moment; the job goes on meanwhile."""
+        now = time.time() if ended else None
+        self._entry.update(ended=now, reason=reason)
+        history = [*self._earlier(), self._entry]
+        content = {"state": state, "reason": reason, "ended": now, "deaths": list(deaths), "history": history}
+        for _ in range(10):
+            try:
+                write_json(self._run.supervisor_file, {**self._record, **content})
+                return
+            except OSError as error:
+                log.warning("%s could not be replaced: %s", self._run.supervisor_file, error)
+                time.sleep(1.0)
+
+    def _earlier(self) -> list[dict[str, Any]]:
+        return [entry for entry in self._history if entry["restart"] < self._this.restart]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m segctl.launch.leader", description="Carries out a SLURM job of a run."
+    )
+    parser.add_argument("run_dir", type=Path)
+    parser.add_argument("attempt", type=int)
+    given = parser.parse_args(arguments)
+    inbox = Inbox()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    run = Run(given.run_dir)
+    plan = planned(run, given.attempt)
+    if plan is None:
+        log.error("%s cannot be seen from %s, or does not have attempt %d", run.path, hostname(), given.attempt)
+        return 1
+    this = Attempt(given.attempt, int(os.environ.get("SLURM_RESTART_COUNT", 0)))
+    job = _job_id()
+    log.info("%s of %s as job %s on %s", this, run.id, job, os.environ.get("SLURM_JOB_NODELIST"))
+    log.info("Python %s, segctl in %s", sys.executable, Path(__file__).parents[1])
+    return Leader(run, plan, this, job, inbox).carry_out()
+
+
+def _job_id() -> str:
+    """This job's number; of an element of an array, in the form that SLURM's commands and submitit take."""
+    if "SLURM_ARRAY_JOB_ID" in os.environ:
+        return f"{os.environ['SLURM_ARRAY_JOB_ID']}_{os.environ['SLURM_ARRAY_TASK_ID']}"
+    return os.environ["SLURM_JOB_ID"]
+
+
+def _command(*words: str) -> subprocess.CompletedProcess[str]:
+    try:
+        return subprocess.run(words, env=cleaned(os.environ), capture_output=True, text=True, timeout=30, check=False)
+    except (OSError, subprocess.SubprocessError) as error:
+        return subprocess.CompletedProcess(words, 1, "", str(error))
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(errors="replace")
+    except OSError:
+        return ""
+
+
+def _last_line(path: Path) -> str:
+    lines = _text(path)[-8192:].strip().splitlines()
+    return lines[-1].strip()[:300] if lines else ""
+
+
+if __name__ == "__main__":
+    sys.exit(main())
