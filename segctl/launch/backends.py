@@ -37,6 +37,10 @@ class Backend(Protocol):
         """Asks the job to stop with a checkpoint, and returns when all its processes are gone."""
         ...
 
+    def requeue(self, run: Run, records: Records) -> None:
+        """Asks the running job to save a checkpoint and to wait anew for its turn; RunError where it cannot."""
+        ...
+
 
 class Local:
     """This machine."""
@@ -61,6 +65,11 @@ class Local:
 
         cancel(run, records)
 
+    def requeue(self, run: Run, records: Records) -> None:
+        from segctl.launch.watch import requeue
+
+        requeue(run, records)
+
 
 class Slurm:
     """A cluster, from one of its login nodes."""
@@ -84,6 +93,11 @@ class Slurm:
         from segctl.launch.slurm_cancel import cancel
 
         cancel(run, records)
+
+    def requeue(self, run: Run, records: Records) -> None:
+        from segctl.launch.slurm_cancel import requeue
+
+        requeue(run, records)
 
 
 BACKENDS: Mapping[str, Backend] = {"local": Local(), "slurm": Slurm()}

@@ -1,4 +1,4 @@
-"""Signals to the process that carries a job out, as messages."""
+"""Signals to the process that carries a job out, as messages; and how long its ranks have to heed one."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import os
 import select
 import signal
 from types import FrameType
+
+STOP_GRACE = 60.0  # seconds to save a checkpoint; $SEGCTL_STOP_GRACE
 
 
 class Inbox:
@@ -39,6 +41,10 @@ class Inbox:
         taken, self._requests = self._requests, []
         return taken
 
-    @property
-    def asked(self) -> bool:
-        return bool(self._requests)
+
+def stop_grace() -> float:
+    """Seconds that ranks are given to save a checkpoint."""
+    try:
+        return max(0.0, float(os.environ.get("SEGCTL_STOP_GRACE", STOP_GRACE)))
+    except ValueError:
+        return STOP_GRACE

@@ -21,14 +21,13 @@ from typing import Any
 
 from segctl.launch import srun_report
 from segctl.launch.environment import cleaned
-from segctl.launch.inbox import Inbox
+from segctl.launch.inbox import Inbox, stop_grace
 from segctl.launch.outcome import STOPPED, Ended
 from segctl.launch.plan import LaunchPlan
 from segctl.launch.restarts import AT_LIMIT, BY_REQUEST, newest_step, refusal
 from segctl.launch.slurm_plan import srun_command
 from segctl.launch.srun_report import SrunReport, TaskEnd
 from segctl.launch.submission import planned
-from segctl.launch.supervisor import stop_grace
 from segctl.launch.verdict import Facts, Verdict, decide
 from segctl.runs.attempt import Attempt
 from segctl.runs.blame import is_consequence

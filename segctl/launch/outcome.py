@@ -49,29 +49,48 @@ class Ended:
 
 @dataclass(frozen=True)
 class Outcome:
-    state: Literal["COMPLETED", "FAILED", "CANCELLED"]
+    """What became of a job; REQUEUED is to go on, all others are final."""
+
+    state: Literal["COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "REQUEUED"]
     reason: str = ""
 
 
-def judge(ranks: Sequence[Ended], *, requests: Sequence[str], grace: float) -> Outcome:
-    """The job's final state.
+def judge(
+    ranks: Sequence[Ended],
+    *,
+    requests: Sequence[str],
+    grace: float,
+    interruption: str = "",
+    out_of_time: bool = False,
+) -> Outcome:
+    """What became of the job.
 
     Args:
         ranks: How each rank ended.
-        requests: Names of the signals that asked the job to stop, in the order they came.
+        requests: Names of the signals that asked the job to stop for good, in the order they came.
         grace: Seconds the ranks were given to save a checkpoint.
+        interruption: Why the job was asked to stop and to go on later; a request to stop for good goes before it.
+        out_of_time: The time limit was reached before all ranks had stopped.
     """
     if all(rank.finished for rank in ranks):
         return Outcome("COMPLETED")
     if any(rank.failed for rank in ranks):
         return Outcome("FAILED")
-    killed = sorted(rank.rank for rank in ranks if rank.killed)
+    killed = _named(sorted(rank.rank for rank in ranks if rank.killed), len(ranks))
+    if interruption and not requests:
+        if out_of_time and killed:
+            return Outcome("TIMEOUT", f"killed: {killed} had not stopped when the time limit was reached")
+        return Outcome("REQUEUED", interruption)
     if killed:
-        who = (
-            "it" if len(killed) == len(ranks) else f"rank{'s' if len(killed) > 1 else ''} {', '.join(map(str, killed))}"
-        )
-        return Outcome("CANCELLED", f"killed: {who} did not stop within {grace:g} s")
+        return Outcome("CANCELLED", f"killed: {killed} did not stop within {grace:g} s")
     by = requests[0] if requests else "a signal"
     if any(rank.code == STOPPED for rank in ranks):
         return Outcome("CANCELLED", f"stopped by {by} with a checkpoint")
     return Outcome("CANCELLED", f"stopped by {by} before there was anything to save")
+
+
+def _named(ranks: Sequence[int], of: int) -> str:
+    """``it`` for all ranks, ``ranks 0, 2`` for some, nothing for none."""
+    if len(ranks) == of:
+        return "it"
+    return f"rank{'s' if len(ranks) > 1 else ''} {', '.join(map(str, ranks))}" if ranks else ""

@@ -1,4 +1,4 @@
-"""The ranks of one attempt on this machine: starting them, hearing from them, ending them."""
+"""The ranks of a job on this machine, from one start to their end: starting them, hearing from them, ending them."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ _TEARDOWN_SECONDS = {"error": 10.0, "result": 30.0}
 class Ranks:
     """One process per rank, each with its log."""
 
-    def __init__(self, run: Run, attempt: int, plan: LaunchPlan) -> None:
-        self._run, self._attempt, self._plan = run, attempt, plan
+    def __init__(self, run: Run, this: Attempt, plan: LaunchPlan) -> None:
+        self._run, self._this, self._plan = run, this, plan
         self._processes: dict[int, subprocess.Popen[bytes]] = {}
         self._codes: dict[int, int] = {}
         self._asked: set[int] = set()
@@ -48,10 +48,9 @@ class Ranks:
         tie = dies_with(os.getpid())
         command = task_command(str(self._run.submitit))
         for rank in range(self._plan.world_size):
-            environment = of_rank(
-                os.environ, self._plan, run_dir=self._run.path, this=Attempt(self._attempt), rank=rank, gpus=gpus
-            )
-            with self._run.log_file(self._attempt, rank).open("ab") as log:
+            environment = of_rank(os.environ, self._plan, run_dir=self._run.path, this=self._this, rank=rank, gpus=gpus)
+            self._result(rank).unlink(missing_ok=True)  # from before a restart: submitit does not tell them apart
+            with self._run.log_file(self._this.number, rank).open("ab") as log:
                 self._processes[rank] = subprocess.Popen(
                     command,
                     env=environment,
@@ -116,7 +115,7 @@ class Ranks:
             {
                 "rank": end.rank,
                 "code": end.code,
-                "last_line": _last_line(self._run.log_file(self._attempt, end.rank)) if end.code > 0 else "",
+                "last_line": _last_line(self._run.log_file(self._this.number, end.rank)) if end.code > 0 else "",
                 "out_of_memory": starved,
                 "disk_full": full,
             }
@@ -137,14 +136,18 @@ class Ranks:
     def _finished(self, rank: int) -> bool:
         """Whether submitit has noted that the call came back; exit code 0 alone may be an os._exit somewhere."""
         try:
-            with (self._run.submitit / f"{job_id(self._attempt)}_{rank}_result.pkl").open("rb") as file:
+            with self._result(rank).open("rb") as file:
                 return bool(pickle.load(file)[0] == "success")
         except (OSError, pickle.UnpicklingError, EOFError, LookupError, TypeError):
             return False
 
+    def _result(self, rank: int) -> Path:
+        return self._run.submitit / f"{job_id(self._this.number)}_{rank}_result.pkl"
+
     def _error(self, rank: int) -> Literal["cause", "consequence"] | None:
         error = read_json(self._run.error_file(rank))
-        if error is None or error.get("attempt") != self._attempt:
+        mine = self._this.as_record()
+        if error is None or any(error.get(key, 0) != value for key, value in mine.items()):
             return None
         return "consequence" if is_consequence(error) else "cause"
 

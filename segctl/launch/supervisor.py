@@ -1,8 +1,9 @@
 """The process that carries a job out on this machine: waits for its turn, starts the ranks, and ends after them.
 
 It is started by `segctl.launch.local` in a session of its own, so that neither the end of the terminal nor Ctrl-C
-reaches it. It plays the scheduler's part: what it knows stands in supervisor.json, and SIGTERM or SIGUSR2 asks it to
-stop the job with a checkpoint (twice: now).
+reaches it. It plays the scheduler's part: what it knows stands in supervisor.json. SIGTERM asks it to stop the job with
+a checkpoint (twice: now). At SIGUSR2, and ahead of the time limit, the job saves, and waits for its next turn at the
+end of the queue.
 """
 
 from __future__ import annotations
@@ -16,46 +17,53 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from segctl.errors import SegctlError
 from segctl.launch import queue
-from segctl.launch.inbox import Inbox
-from segctl.launch.outcome import Outcome, judge
+from segctl.launch.inbox import Inbox, stop_grace
+from segctl.launch.outcome import Outcome
 from segctl.launch.plan import LaunchPlan
 from segctl.launch.processes import adopt_orphans, kill_job
-from segctl.launch.ranks import Ranks
+from segctl.launch.restarts import newest_step, settle
 from segctl.launch.state_file import StateFile
+from segctl.launch.submission import planned
+from segctl.launch.turn import Turn
 from segctl.runs.attempt import Attempt
 from segctl.runs.files import read_json
-from segctl.runs.process import identify
+from segctl.runs.process import hostname, identify
 from segctl.runs.run import Run
 
 log = logging.getLogger("segctl.supervisor")
 
 GO = b"go"  # the submitting command writes this when the attempt is recorded; without it nothing is started
-STOP_GRACE = 60.0  # seconds to save a checkpoint; $SEGCTL_STOP_GRACE
-HURRY_GRACE = 2.0  # seconds left after a second request
-FAILURE_GRACE = 3.0  # seconds for the other ranks once one has failed
-LOOK_EVERY = 2.0  # seconds between two looks at files; the end of a rank and a signal are noticed at once
 
 
 class Supervisor:
-    """One attempt of one run, from its place in the queue to its end."""
+    """One attempt of one run, from its first place in the queue to its end."""
 
     def __init__(self, run: Run, attempt: int, plan: LaunchPlan, inbox: Inbox) -> None:
-        self._run, self._attempt, self._plan, self._inbox = run, attempt, plan, inbox
+        self._run, self._plan, self._inbox = run, plan, inbox
+        self._this = Attempt(attempt)
         me = identify(os.getpid())
-        first = {**Attempt(attempt).as_record(), "stop_grace": stop_grace(), **(me.as_record() if me else {})}
+        first = {**self._this.as_record(), "stop_grace": stop_grace(), **(me.as_record() if me else {})}
         self._file = StateFile(run.supervisor_file, first)
-        self._ranks = Ranks(run, attempt, plan)
-        self._grace = stop_grace()
-        self._requests: list[str] = []
-        self._deadline: float | None = None
-        self._failure_seen = False
+        self._state, self._waits = "PENDING", ""
+        self._history: list[dict[str, Any]] = []
+        self._turn: Turn | None = None
 
     def carry_out(self) -> Outcome:
-        """Does the job; whatever happens, no process of it is left."""
+        """Does the job, in as many turns as it takes; whatever happens, no process of it is left."""
+        while (outcome := self._take_a_turn()).state == "REQUEUED":
+            self._state, self._waits = "REQUEUED", f"{outcome.reason}; "
+            self._this = replace(self._this, restart=self._this.restart + 1)
+        return outcome
+
+    def _take_a_turn(self) -> Outcome:
+        """From the queue's end to the end of the turn, for which the job keeps what it holds."""
+        self._turn = None
         with contextlib.ExitStack() as held:
             try:
                 outcome = self._wait_and_run(held)
@@ -68,88 +76,65 @@ class Supervisor:
                     "FAILED", f"the supervisor failed: {type(error).__name__}: {error} (see logs/supervisor.log)"
                 )
             self._clear_away()
-            self._ranks.reap()
-            self._write_end(outcome)
+            outcome = self._conclude(outcome)
+            log.info("%s %s %s", self._this, outcome.state, outcome.reason)
         return outcome
 
     def _wait_and_run(self, held: contextlib.ExitStack) -> Outcome:
         ticket = held.enter_context(contextlib.closing(queue.enter(self._wish())))
-        # The submitting command waits for this word: whoever submits later gets a later place.
-        self._file.write(must=True, state="PENDING", reason="is starting", started=None, ended=None)
-        self._clear_away()  # what an earlier attempt left, should its supervisor have been killed
-        cancelled = (read_json(self._run.cancel_file) or {}).get("attempt") == self._attempt
-        if cancelled:
+        if self._state == "PENDING":
+            # The submitting command waits for this word: whoever submits later gets a later place.
+            self._file.write(must=True, state="PENDING", reason="is starting", started=None, ended=None)
+            self._clear_away()  # what an earlier attempt left, should its supervisor have been killed
+        if (read_json(self._run.cancel_file) or {}).get("attempt") == self._this.number:
             return Outcome("CANCELLED", "before it started")
-        if not queue.wait(
-            ticket, pause=self._pause, waiting=lambda reason: self._file.write(state="PENDING", reason=reason)
-        ):
+        if not queue.wait(ticket, pause=self._pause, waiting=self._tell_what_is_waited_for):
             return Outcome("CANCELLED", "while it waited for its turn")
         gpus = tuple(gpu.token for gpu in self._plan.gpus if gpu.identity in ticket.holds)
-        self._ranks.start(gpus)
-        self._file.write(state="RUNNING", reason="", started=time.time(), gpus=list(gpus))
-        while self._ranks.living:
-            self._step()
-        return judge(self._ranks.ended(), requests=self._requests, grace=self._grace)
+        self._turn = Turn(self._run, self._this, self._plan, self._inbox, self._file)
+        begins: dict[str, Any] = {"restart": self._this.restart, "started": time.time(), "ended": None, "reason": ""}
+        self._history.append({**begins, "nodes": hostname(), "from_step": newest_step(self._run)})
+        self._turn.start(gpus)
+        self._file.write(**begins, state="RUNNING", gpus=list(gpus), history=list(self._history))
+        return self._turn.finish()
 
     def _wish(self) -> queue.Wish:
         among = tuple(gpu.identity for gpu in self._plan.gpus) if self._plan.device == "cuda" else ()
         return queue.Wish(among, self._plan.gpus_per_node if among else self._plan.cpu_slots, self._run.id)
 
     def _pause(self, seconds: float) -> bool:
+        """Sleeps; True when the job is to be cancelled. A request to wait anew changes nothing for one that waits."""
         self._inbox.wait(seconds)
-        return self._inbox.asked
+        return signal.SIGTERM.name in self._inbox.take()
 
-    def _step(self) -> None:
-        """One turn: notices what has happened, acts on it, and sleeps until something does."""
-        self._ranks.reap()
-        for name in self._inbox.take():
-            self._request(name)
-        ended = self._ranks.ended()
-        if not self._failure_seen and any(rank.failed for rank in ended):
-            self._failure_seen = True
-            log.info("a rank has failed; the others are stopped")
-            self._ranks.ask(signal.SIGTERM)
-            self._limit(FAILURE_GRACE)
-        if self._deadline is None and ended and not all(rank.finished for rank in ended):
-            self._limit(self._grace)  # one rank stopped: so must the others
-        self._ranks.kill(self._ranks.hanging())
-        if self._deadline is not None and time.monotonic() >= self._deadline:
-            self._ranks.kill(self._ranks.living)
-        self._file.retry()
-        if self._ranks.living:
-            left = LOOK_EVERY if self._deadline is None else self._deadline - time.monotonic()
-            self._inbox.wait(min(LOOK_EVERY, max(left, 0.05)))
-            self._ranks.reap()
-
-    def _request(self, name: str) -> None:
-        log.info("asked to stop by %s", name)
-        if not self._requests:
-            self._ranks.ask(getattr(signal, name))
-        self._limit(HURRY_GRACE if self._requests else self._grace)
-        self._requests.append(name)
-
-    def _limit(self, seconds: float) -> None:
-        deadline = time.monotonic() + seconds
-        self._deadline = deadline if self._deadline is None else min(self._deadline, deadline)
+    def _tell_what_is_waited_for(self, reason: str) -> None:
+        self._file.write(state=self._state, reason=f"{self._waits}{reason}")
 
     def _clear_away(self) -> None:
         stubborn = kill_job(self._run.path)
         if stubborn:
             log.warning("these processes cannot be ended: %s", stubborn)
 
-    def _write_end(self, outcome: Outcome) -> None:
-        """The last word; a disk that is full now may have room in a moment, once the job's own files are closed."""
-        self._file.write(
-            state=outcome.state,
-            reason=outcome.reason,
-            ended=time.time(),
-            exit_codes=self._ranks.exit_codes(),
-            deaths=self._ranks.deaths() if outcome.state == "FAILED" else [],
-        )
+    def _conclude(self, outcome: Outcome) -> Outcome:
+        """Records how the turn ended, and whether there is to be another one; a disk that is full now may have room in
+        a moment, once the job's own files are closed."""
+        facts: dict[str, Any] = {"ended": time.time(), "exit_codes": {}, "deaths": []}
+        if self._turn is not None:
+            ranks = self._turn.ranks
+            ranks.reap()
+            facts["exit_codes"] = ranks.exit_codes()
+            facts["deaths"] = ranks.deaths() if outcome.state == "FAILED" else []
+            self._history[-1] = {**self._history[-1], "ended": facts["ended"], "reason": outcome.reason}
+            outcome = settle(outcome, self._plan, self._history, newest_step(self._run))
+        elif self._history:  # it did not come to another turn
+            facts["ended"] = self._history[-1]["ended"]
+        facts |= {"restart": self._this.restart, "history": list(self._history)}
+        self._file.write(state=outcome.state, reason=outcome.reason, **facts)
         for _ in range(10):
             if self._file.retry():
-                return
+                break
             time.sleep(1.0)
+        return outcome
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -168,13 +153,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not _locked(run, given.lock_fd):
         log.error("another job of %s is still running", run.id)
         return 1
-    plan = _plan(run, given.attempt)
+    plan = planned(run, given.attempt)
     if plan is None:
         log.error("%s does not have attempt %s", run.submission_file, given.attempt)
         return 1
     adopt_orphans()
     outcome = Supervisor(run, given.attempt, plan, inbox).carry_out()
-    log.info("%s %s", outcome.state, outcome.reason)
     return 0 if outcome.state == "COMPLETED" else 1
 
 
@@ -216,22 +200,6 @@ def lock_run(run: Run) -> int | None:
         raise
     os.close(descriptor)
     return None
-
-
-def _plan(run: Run, attempt: int) -> LaunchPlan | None:
-    submission = read_json(run.submission_file) or {}
-    for record in submission.get("attempts", []):
-        if record.get("number") == attempt:
-            return LaunchPlan.from_record(record["plan"])
-    return None
-
-
-def stop_grace() -> float:
-    """Seconds that ranks are given to save a checkpoint."""
-    try:
-        return max(0.0, float(os.environ.get("SEGCTL_STOP_GRACE", STOP_GRACE)))
-    except ValueError:
-        return STOP_GRACE
 
 
 if __name__ == "__main__":

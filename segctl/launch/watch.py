@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import os
-import pwd
 import signal
 import time
 
 from segctl.errors import RunError
-from segctl.runs.files import write_json
+from segctl.launch.cancel_request import request
 from segctl.runs.process import ProcessId, alive, hostname, identify, send
 from segctl.runs.records import Records, read
 from segctl.runs.run import Run
 from segctl.runs.state import Sight
 
 HANDOVER_SECONDS = 60.0  # how long the submitting command may take from recording an attempt to starting its job
-_ENDS = ("COMPLETED", "FAILED", "CANCELLED")
+_ENDS = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT")
 
 
 def look(records: Records, now: float) -> Sight:
@@ -31,8 +30,8 @@ def look(records: Records, now: float) -> Sight:
         return Sight("UNKNOWN", _why_unseen(process), f"process {process.pid} on {process.host}")
     if not living:
         return Sight("LOST", _why_lost(process), f"process {process.pid} is gone")
-    if said.get("state") == "RUNNING":
-        return Sight("RUNNING", "", f"process {process.pid}")
+    if said.get("state") in ("RUNNING", "REQUEUED"):
+        return Sight(said["state"], str(said.get("reason", "")), f"process {process.pid}")
     return Sight("PENDING", str(said.get("reason") or "is starting"), f"process {process.pid}")
 
 
@@ -53,13 +52,7 @@ def cancel(run: Run, records: Records) -> None:
             f"{run.id} cannot be cancelled from here: {_why_unseen(process)}.",
             f"Run 'segctl cancel {run.id}' on {process.host}.",
         )
-    request = {"attempt": records.number, "user": _user(), "host": hostname(), "time": time.time()}
-    try:
-        write_json(run.cancel_file, request)
-    except OSError as error:
-        if not os.access(run.path, os.W_OK):
-            raise RunError(f"{run.id} belongs to another user: {error.strerror}.", "Ask its owner.") from error
-        # A full disk is one more reason to end the job; who asked is then not recorded.
+    request(run, records.number)
     try:
         send(process, signal.SIGTERM)
     except PermissionError as error:
@@ -69,6 +62,28 @@ def cancel(run: Run, records: Records) -> None:
         send(process, signal.SIGKILL)
         _gone(process, 5.0)
         _end_strays(run)
+
+
+def requeue(run: Run, records: Records) -> None:
+    """Asks a job that runs to save and to wait for its next turn; returns when it does, or has ended otherwise.
+
+    Raises:
+        RunError: The job cannot be reached from here, or belongs to another user.
+    """
+    process = _supervisor(records)
+    if process is None or alive(process) is None:
+        why = _why_unseen(process) if process else "its supervisor is not known"
+        raise RunError(f"{run.id} cannot be requeued from here: {why}.", f"Run 'segctl status {run.id}' for more.")
+    try:
+        send(process, signal.SIGUSR2)
+    except PermissionError as error:
+        raise RunError(f"{run.id} is another user's job (process {process.pid}).", "Ask its owner.") from error
+    deadline = time.monotonic() + _patience(run)
+    while alive(process) and time.monotonic() < deadline:
+        now = read(run)
+        if now.supervisor.get("state") != "RUNNING" or (now.number, now.restart) != (records.number, records.restart):
+            return
+        time.sleep(0.05)
 
 
 def _supervisor(records: Records) -> ProcessId | None:
@@ -127,10 +142,3 @@ def _end_strays(run: Run) -> None:
     from segctl.launch.processes import kill_strays
 
     kill_strays(run.path)
-
-
-def _user() -> str:
-    try:
-        return pwd.getpwuid(os.getuid()).pw_name
-    except KeyError:  # a container's user need not have a name
-        return str(os.getuid())

@@ -160,8 +160,8 @@ def test_a_second_request_to_stop_is_a_hurried_one(jobs: Jobs) -> None:
     run = jobs.start("import time\nwhile True:\n time.sleep(0.02); (run_dir / 'asked').write_text(stop() or 'not yet')")
     supervisor = jobs.supervisor(run)
     jobs.file(run, "asked")
-    os.kill(supervisor.pid, signal.SIGUSR2)
-    jobs.until(lambda: (run.path / "asked").read_text(), lambda asked: asked == "SIGUSR2")
+    os.kill(supervisor.pid, signal.SIGTERM)
+    jobs.until(lambda: (run.path / "asked").read_text(), lambda asked: asked == "SIGTERM")
     began = time.monotonic()
     os.kill(supervisor.pid, signal.SIGTERM)
 
