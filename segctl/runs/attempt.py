@@ -9,9 +9,9 @@ from dataclasses import dataclass
 VARIABLES = ("SEGCTL_ATTEMPT", "SEGCTL_RESTART")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, order=True)
 class Attempt:
-    """A submission of a run, by number, and how often its job went on by itself since (0: not yet)."""
+    """A submission of a run, by number, and how often its job went on by itself since (0: not yet); ordered in time."""
 
     number: int = 1
     restart: int = 0

@@ -43,6 +43,11 @@ class Run:
         return self.path / "supervisor.json"
 
     @property
+    def current_file(self) -> Path:
+        """Written by each start of the job before anything else: which attempt and restart may write. See `fence`."""
+        return self.path / "current.json"
+
+    @property
     def cancel_file(self) -> Path:
         """Written by `segctl cancel`: who asked, when. An earlier attempt's request does not concern a later one."""
         return self.path / "cancel.json"
@@ -111,6 +116,11 @@ class Run:
     def error_file(self, rank: int) -> Path:
         """Written by that rank when it fails."""
         return self.errors / f"rank{rank}.json"
+
+    @property
+    def stacks(self) -> Path:
+        """Where ranks that hang leave the stacks of their threads."""
+        return self.path / "stacks"
 
     def log_file(self, attempt: int, rank: int) -> Path:
         """Standard output and standard error of one rank in one attempt."""
