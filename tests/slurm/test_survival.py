@@ -89,7 +89,7 @@ def slurmd_is_restarted(cluster: Cluster, training: Training) -> None:
 @pytest.mark.parametrize(
     ("disturb", "flags", "restarts"),
     [
-        pytest.param(time_limit, ["--time", "1", "--set", "launch.save_before=45"], 1, id="time limit"),
+        pytest.param(time_limit, ["--set", "launch.time=1", "--set", "launch.save_before=45"], 1, id="time limit"),
         pytest.param(preemption, ["--partition", "preempt"], 1, id="preemption"),
         pytest.param(requeue_by_the_administrator, [], 1, id="scontrol requeue"),
         pytest.param(a_node_loses_power, [], 1, id="a node loses power"),
