@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from segctl.export import export as export
     from segctl.logs import logs as logs
     from segctl.predict import predict as predict
+    from segctl.requeue import requeue as requeue
     from segctl.status import status as status
     from segctl.submit import evaluate as evaluate
     from segctl.submit import resume as resume
@@ -39,6 +40,7 @@ _COMMANDS = {
     "status": "segctl.status",
     "logs": "segctl.logs",
     "cancel": "segctl.cancel",
+    "requeue": "segctl.requeue",
     "bench": "segctl.bench",
     "import_weights": "segctl.weights",
     "export": "segctl.export",
@@ -55,6 +57,7 @@ __all__ = [
     "import_weights",
     "logs",
     "predict",
+    "requeue",
     "resume",
     "status",
     "train",

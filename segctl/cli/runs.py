@@ -1,4 +1,4 @@
-"""``segctl status``, ``logs`` and ``cancel``: looking after runs that are there."""
+"""``segctl status``, ``logs``, ``cancel`` and ``requeue``: looking after runs that are there."""
 
 from __future__ import annotations
 
@@ -69,6 +69,17 @@ def logs(
 def cancel(run: options.RunReference, runs_dir: options.RunsDir = None, as_json: options.Json = False) -> None:
     """Stop a run at its next step, with a checkpoint."""
     from segctl.cancel import cancel as ask
+
+    result = ask(run, runs_dir=runs_dir)
+    if as_json:
+        output.document(asdict(result))
+    else:
+        output.note(output.told(f"{result.id} is {result.state}: {result.why}", result.hint))
+
+
+def requeue(run: options.RunReference, runs_dir: options.RunsDir = None, as_json: options.Json = False) -> None:
+    """Have a running run save, and wait for its next turn behind the others."""
+    from segctl.requeue import requeue as ask
 
     result = ask(run, runs_dir=runs_dir)
     if as_json:

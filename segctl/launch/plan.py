@@ -128,9 +128,20 @@ def thread_environment(threads: int) -> dict[str, str]:
 
 
 def interruptions(request: Launch) -> dict[str, Any]:
-    """The fields of a `LaunchPlan` that say how long a job may run and how it goes on."""
+    """The fields of a `LaunchPlan` that say how long a job may run and how it goes on.
+
+    Raises:
+        LaunchError: The job would have to save before it has begun.
+    """
+    limit = parse_time_limit(request.time) if request.time is not None else None
+    if limit is not None and request.save_before >= limit:
+        raise LaunchError(
+            f"A job that may run for {limit} s (launch.time) cannot save {request.save_before} s before that "
+            "(launch.save_before).",
+            "Raise launch.time or lower launch.save_before.",
+        )
     return {
-        "time_limit": parse_time_limit(request.time) if request.time is not None else None,
+        "time_limit": limit,
         "save_before": request.save_before,
         "requeue": request.requeue,
         "max_restarts": request.max_restarts,

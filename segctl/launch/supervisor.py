@@ -39,6 +39,7 @@ from segctl.runs.run import Run
 log = logging.getLogger("segctl.supervisor")
 
 GO = b"go"  # the submitting command writes this when the attempt is recorded; without it nothing is started
+_WHILE_WAITING = "while it waited for its turn"
 
 
 class Supervisor:
@@ -86,10 +87,10 @@ class Supervisor:
             # The submitting command waits for this word: whoever submits later gets a later place.
             self._file.write(must=True, state="PENDING", reason="is starting", started=None, ended=None)
             self._clear_away()  # what an earlier attempt left, should its supervisor have been killed
-        if (read_json(self._run.cancel_file) or {}).get("attempt") == self._this.number:
-            return Outcome("CANCELLED", "before it started")
+        if self._is_cancelled():
+            return Outcome("CANCELLED", "before it started" if self._state == "PENDING" else _WHILE_WAITING)
         if not queue.wait(ticket, pause=self._pause, waiting=self._tell_what_is_waited_for):
-            return Outcome("CANCELLED", "while it waited for its turn")
+            return Outcome("CANCELLED", _WHILE_WAITING)
         gpus = tuple(gpu.token for gpu in self._plan.gpus if gpu.identity in ticket.holds)
         self._turn = Turn(self._run, self._this, self._plan, self._inbox, self._file)
         begins: dict[str, Any] = {"restart": self._this.restart, "started": time.time(), "ended": None, "reason": ""}
@@ -103,9 +104,14 @@ class Supervisor:
         return queue.Wish(among, self._plan.gpus_per_node if among else self._plan.cpu_slots, self._run.id)
 
     def _pause(self, seconds: float) -> bool:
-        """Sleeps; True when the job is to be cancelled. A request to wait anew changes nothing for one that waits."""
+        """Sleeps; True when the job was cancelled meanwhile."""
         self._inbox.wait(seconds)
-        return signal.SIGTERM.name in self._inbox.take()
+        return self._is_cancelled()
+
+    def _is_cancelled(self) -> bool:
+        """For a job that waits; a request to requeue that has come too late for its last turn is forgotten here."""
+        told = signal.SIGTERM.name in self._inbox.take()
+        return told or (read_json(self._run.cancel_file) or {}).get("attempt") == self._this.number
 
     def _tell_what_is_waited_for(self, reason: str) -> None:
         self._file.write(state=self._state, reason=f"{self._waits}{reason}")

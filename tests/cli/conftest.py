@@ -42,5 +42,5 @@ def nothing_left_running(program: Callable[..., Said]) -> Iterator[None]:
     """Ends what a test that failed has left."""
     yield
     for run in json.loads(program("status", "--json").out):
-        if run["state"] in ("PENDING", "RUNNING", "STALLED"):
+        if run["state"] in ("PENDING", "RUNNING", "STALLED", "REQUEUED"):
             program("cancel", run["id"])

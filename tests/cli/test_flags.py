@@ -30,6 +30,7 @@ COMMANDS: dict[str, tuple[str, set[str]]] = {
     "status": ("[runs...]", {"--watch", "--runs-dir", "--json"}),
     "logs": ("run", {"--follow", "-f", "--rank", "--runs-dir"}),
     "cancel": ("run", {"--runs-dir", "--json"}),
+    "requeue": ("run", {"--runs-dir", "--json"}),
     "resume": ("run", {"--gpus", "--procs", "--nodes", "--runs-dir", "--detach", "--json"}),
     "bench": (
         "models...",
