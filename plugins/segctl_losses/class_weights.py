@@ -9,6 +9,8 @@ from typing import Literal, TypeAlias, get_args
 
 from segctl.errors import ConfigError, DataError, listing
 
+__all__ = ["ClassWeights", "CountPixels", "Scheme", "from_pixels", "resolve"]
+
 Scheme: TypeAlias = Literal["inverse_frequency", "median_frequency", "enet"]
 ClassWeights: TypeAlias = list[float] | Scheme | None
 CountPixels: TypeAlias = Callable[[], Sequence[int]]

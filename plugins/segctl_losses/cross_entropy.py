@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from segctl.errors import ConfigError
 
 from .class_weights import ClassWeights, CountPixels
-from .map_loss import MapLoss
+from .map_loss import MapLoss, over
 
 __all__ = ["CrossEntropy"]
 
@@ -52,5 +51,4 @@ class CrossEntropy(MapLoss):
             reduction="none",
             label_smoothing=self.label_smoothing,
         )
-        total = self.pixel_weight(target, logits).sum()
-        return pixels.sum() / torch.where(total > 0, total, 1)
+        return over(pixels.sum(), self.pixel_weight(target, logits).sum())

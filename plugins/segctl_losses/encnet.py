@@ -6,7 +6,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -16,6 +15,7 @@ from segctl.plugin import loss
 from .class_weights import ClassWeights, CountPixels
 from .cross_entropy import CrossEntropy
 from .map_loss import non_negative
+from .outputs import in_float32
 
 __all__ = ["EncNet"]
 
@@ -67,7 +67,7 @@ class EncNet(CrossEntropy):
                 f"The model's 'se' has the shape {tuple(presence.shape)}; for {len(target)} images and "
                 f"{self.num_classes} classes it must be ({len(target)}, {self.num_classes})."
             )
-        presence = presence if presence.dtype == torch.float64 else presence.float()
+        presence = in_float32(presence)
         shown = self.is_class(target).flatten(2).any(2)
         mean = F.binary_cross_entropy_with_logits(presence, shown.to(presence.dtype))
         return mean * self.valid(target).any()

@@ -50,7 +50,7 @@ class Lovasz(MapLoss):
         errors, truth = self._sets(errors), self._sets(truth)
         losses = (errors * _jaccard_gradient(errors.detach(), truth)).sum(2)
         present, weight = truth.any(2), self.class_weight(logits)
-        of_set = (losses * weight * present).sum(1) / _or_one((weight * present).sum(1))
+        of_set = weighted_mean(losses, weight * present, dim=1)
         return weighted_mean(of_set, present.any(1).to(of_set.dtype))
 
     def _sets(self, x: Tensor) -> Tensor:
@@ -78,7 +78,3 @@ def _jaccard_gradient(errors: Tensor, truth: Tensor) -> Tensor:
     union = union.to(errors.dtype)
     rise = torch.where(truth, 1 / union, intersection / (union * (union - 1).clamp(min=1)))
     return torch.zeros_like(errors).scatter(2, order, rise)
-
-
-def _or_one(weights: Tensor) -> Tensor:
-    return torch.where(weights > 0, weights, 1)

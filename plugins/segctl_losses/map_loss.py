@@ -14,7 +14,7 @@ from segctl.errors import ConfigError
 from .class_weights import ClassWeights, CountPixels, resolve
 from .outputs import logits_maps
 
-__all__ = ["MapLoss", "non_negative", "weighted_mean"]
+__all__ = ["MapLoss", "non_negative", "over", "weighted_mean"]
 
 
 class MapLoss(nn.Module, ABC):
@@ -99,10 +99,14 @@ class MapLoss(nn.Module, ABC):
         return self.weight.to(like)[torch.where(valid, target, 0)] * valid
 
 
-def weighted_mean(values: Tensor, weights: Tensor) -> Tensor:
-    """The mean of `values`, each counted with its weight, over all elements; 0 where the weights sum to 0."""
-    total = weights.sum()
-    return (values * weights).sum() / torch.where(total > 0, total, 1)
+def weighted_mean(values: Tensor, weights: Tensor, dim: int | None = None) -> Tensor:
+    """The mean of `values`, each counted with its weight, over `dim` or all elements; 0 where the weights sum to 0."""
+    return over((values * weights).sum(dim), weights.sum(dim))
+
+
+def over(total: Tensor, weight: Tensor) -> Tensor:
+    """`total` divided by `weight`, and by 1 where that is 0: where nothing has a weight, `total` is 0 as well."""
+    return total / torch.where(weight > 0, weight, 1)
 
 
 def non_negative(option: str, value: float) -> float:

@@ -10,6 +10,8 @@ from torch.nn import functional as F
 
 from segctl.errors import PluginError, listing
 
+__all__ = ["in_float32", "logits_maps"]
+
 
 def logits_maps(outputs: Tensor | Mapping[str, Tensor], target: Tensor, num_classes: int) -> dict[str, Tensor]:
     """The main logits as ``"out"``, and each auxiliary map under its own name, in the model's order.
@@ -45,9 +47,13 @@ def logits_maps(outputs: Tensor | Mapping[str, Tensor], target: Tensor, num_clas
     return {name: _as_target(logits, target) for name, logits in {"out": main, **auxiliary}.items()}
 
 
+def in_float32(logits: Tensor) -> Tensor:
+    """`logits` in float32, in which losses are computed also under autocast; float64 stays as it is."""
+    return logits if logits.dtype == torch.float64 else logits.float()
+
+
 def _as_target(logits: Tensor, target: Tensor) -> Tensor:
-    if logits.dtype != torch.float64:
-        logits = logits.float()
+    logits = in_float32(logits)
     if logits.shape[-2:] != target.shape[-2:]:
         logits = F.interpolate(logits, size=target.shape[-2:], mode="bilinear", align_corners=False)
     return logits
