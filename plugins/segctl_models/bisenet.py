@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-import segctl.plugin
+from segctl import plugin
 
 from . import backbones
 from .backbones.weights import initialise
@@ -151,7 +151,7 @@ def _head(in_channels: int, channels: int, num_classes: int) -> nn.Sequential:
 
 
 # Section 3.3, loss function: alpha, the weight of the auxiliary losses, is 1.
-@segctl.plugin.model(loss="cross_entropy", loss_options={"aux_weight": 1.0})
+@plugin.model(loss="cross_entropy", loss_options={"aux_weight": 1.0})
 def bisenet(
     num_classes: int,
     *,

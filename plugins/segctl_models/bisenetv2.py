@@ -18,7 +18,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-import segctl.plugin
+from segctl import plugin
 
 from .backbones.weights import initialise
 from .layers.conv import ConvNormAct
@@ -213,7 +213,7 @@ def _head(in_channels: int, channels: int, num_classes: int) -> nn.Sequential:
 
 
 # Both releases add the auxiliary losses with the weight 1.
-@segctl.plugin.model(loss="cross_entropy", loss_options={"aux_weight": 1.0})
+@plugin.model(loss="cross_entropy", loss_options={"aux_weight": 1.0})
 def bisenetv2(num_classes: int, *, aux: bool = True, weights: str | None = None) -> nn.Module:
     """BiSeNetV2: a wide shallow branch for details, a narrow deep one for semantics; fast, trained from scratch.
 

@@ -9,7 +9,6 @@ Unlike there, the attention is plain PyTorch, and pixel centres are aligned when
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Literal
 
 import torch
@@ -18,15 +17,14 @@ from torch import Tensor, nn
 from segctl.errors import ConfigError
 
 from . import backbones
-from .backbones.semseg import create_semseg
+from .backbones.deep_stem import create_deep_stem
 from .backbones.weights import initialise
+from .layers.attention import query_key_value
 from .layers.conv import ConvNormAct
 from .layers.heads import ConvHead
 from .layers.segmenter import Segmenter
 
 __all__ = ["CrissCrossAttention", "RCCAHead", "ccnet"]
-
-LEAKY = partial(nn.LeakyReLU, 0.01)
 
 
 class RCCAHead(nn.Module):
@@ -44,10 +42,10 @@ class RCCAHead(nn.Module):
         super().__init__()
         inner = in_channels // 4
         self.recurrence = recurrence
-        self.reduce = ConvNormAct(in_channels, inner, 3, act=LEAKY)
+        self.reduce = ConvNormAct(in_channels, inner, 3, act=nn.LeakyReLU)
         self.attention = CrissCrossAttention(inner)
-        self.refine = ConvNormAct(inner, inner, 3, act=LEAKY)
-        self.classifier = ConvHead(in_channels + inner, inner, num_classes, act=LEAKY)
+        self.refine = ConvNormAct(inner, inner, 3, act=nn.LeakyReLU)
+        self.classifier = ConvHead(in_channels + inner, inner, num_classes, act=nn.LeakyReLU)
 
     def forward(self, x: Tensor) -> Tensor:
         context = self.reduce(x)
@@ -67,9 +65,7 @@ class CrissCrossAttention(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.query = nn.Conv2d(channels, channels // 8, 1)
-        self.key = nn.Conv2d(channels, channels // 8, 1)
-        self.value = nn.Conv2d(channels, channels, 1)
+        self.query, self.key, self.value = query_key_value(channels)
         self.gamma = nn.Parameter(torch.zeros(1))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -128,11 +124,11 @@ def ccnet(
     """
     if recurrence < 1:
         raise ConfigError(f"model.recurrence: {recurrence} is not 1 or greater.")
-    features = create_semseg(backbone, output_stride=output_stride, stem=stem)
+    features = create_deep_stem(backbone, output_stride=output_stride, stem=stem, contracted=False)
     inner = features.channels[-2] // 2
     model = Segmenter(
         features,
         RCCAHead(features.channels[-1], num_classes, recurrence=recurrence),
-        ConvHead(features.channels[-2], inner, num_classes, bias=True, act=LEAKY) if aux else None,
+        ConvHead(features.channels[-2], inner, num_classes, bias=True, act=nn.LeakyReLU) if aux else None,
     )
     return initialise(model, weights=weights, pretrained=pretrained)

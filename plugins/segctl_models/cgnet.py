@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from segctl.errors import ConfigError
 
 from .backbones.weights import initialise
+from .layers.conv import depthwise
 from .layers.input_normalisation import ChannelOrder, Channels, input_normalisation
 from .layers.pooling import halved
 from .layers.prelu import conv_norm_prelu, norm_prelu
@@ -91,8 +92,8 @@ class CGBlock(nn.Module):
         super().__init__()
         inner = channels // 2
         self.reduce = conv_norm_prelu(channels, inner, 1)
-        self.local = _depthwise(inner)
-        self.surrounding = _depthwise(inner, dilation)
+        self.local = depthwise(inner)
+        self.surrounding = depthwise(inner, dilation=dilation)
         self.joint = norm_prelu(channels)
         self.weigh = GlobalContext(channels, reduction)
 
@@ -111,8 +112,8 @@ class DownsamplingBlock(nn.Module):
     def __init__(self, in_channels: int, out_channels: int, *, dilation: int, reduction: int) -> None:
         super().__init__()
         self.down = conv_norm_prelu(in_channels, out_channels, stride=2)
-        self.local = _depthwise(out_channels)
-        self.surrounding = _depthwise(out_channels, dilation)
+        self.local = depthwise(out_channels)
+        self.surrounding = depthwise(out_channels, dilation=dilation)
         self.joint = norm_prelu(2 * out_channels)
         self.reduce = nn.Conv2d(2 * out_channels, out_channels, 1, bias=False)
         self.weigh = GlobalContext(out_channels, reduction)
@@ -136,10 +137,6 @@ class GlobalContext(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return x * self.layers(x.mean((2, 3)))[:, :, None, None]
-
-
-def _depthwise(channels: int, dilation: int = 1) -> nn.Conv2d:
-    return nn.Conv2d(channels, channels, 3, padding=dilation, dilation=dilation, groups=channels, bias=False)
 
 
 def cgnet(

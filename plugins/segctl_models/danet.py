@@ -21,11 +21,14 @@ from segctl import plugin
 from . import backbones
 from .backbones import resnet
 from .backbones.weights import initialise
-from .layers.attention import attend
+from .layers.attention import attend, query_key_value
 from .layers.conv import ConvNormAct
 from .layers.resize import resize
 
 __all__ = ["ChannelAttention", "DANet", "PositionAttention", "danet"]
+
+# ResNets whose last stage has three blocks.
+_THREE_BLOCKS = [name for name in get_args(resnet.ResNetName) if name != "resnet18"]
 
 
 class DANet(nn.Module):
@@ -72,9 +75,7 @@ class PositionAttention(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.query = nn.Conv2d(channels, channels // 8, 1)
-        self.key = nn.Conv2d(channels, channels // 8, 1)
-        self.value = nn.Conv2d(channels, channels, 1)
+        self.query, self.key, self.value = query_key_value(channels)
         self.alpha = nn.Parameter(torch.zeros(1))  # "initialized as 0 and gradually learns to assign more weight"
 
     def forward(self, x: Tensor) -> Tensor:
@@ -146,7 +147,3 @@ def danet(
         multi_grid=(1, 2, 4) if multi_grid and backbone in _THREE_BLOCKS else None,
     )
     return initialise(DANet(features, num_classes, aux=aux), weights=weights, pretrained=pretrained)
-
-
-# ResNets whose last stage has three blocks.
-_THREE_BLOCKS = [name for name in get_args(resnet.ResNetName) if name != "resnet18"]

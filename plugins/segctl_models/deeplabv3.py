@@ -1,8 +1,10 @@
 """DeepLabv3: Chen, Papandreou, Schroff and Adam, "Rethinking Atrous Convolution for Semantic Image Segmentation", 2017,
-https://arxiv.org/abs/1706.05587. With the default options, state dicts of torchvision's ``deeplabv3_resnet50`` and
-``deeplabv3_resnet101`` fit; the 3x3 convolution behind the pyramid and the auxiliary head are torchvision's, not the
-paper's. So does that of its ``deeplabv3_mobilenet_v3_large``, whose logits come with ``output_stride=16`` and
-``rates=(12, 24, 36)``; its auxiliary head reads the map of stride 8.
+https://arxiv.org/abs/1706.05587.
+
+The 3x3 convolution behind the pyramid and the auxiliary head are torchvision's, not the paper's: state dicts of its
+``deeplabv3_resnet50`` and ``deeplabv3_resnet101`` fit with the default options, that of its
+``deeplabv3_mobilenet_v3_large``, whose auxiliary head reads the map of stride 8, with ``output_stride=16`` and
+``rates=(12, 24, 36)``.
 """
 
 from __future__ import annotations
@@ -15,13 +17,12 @@ from torch import nn
 from . import backbones
 from .backbones import mobilenet
 from .backbones.weights import initialise
-from .layers.aspp import ASPP
+from .layers.aspp import ASPP, RATES
+from .layers.conv import ConvNormAct
 from .layers.heads import FCNHead
 from .layers.segmenter import Segmenter
 
 __all__ = ["DeepLabHead", "deeplabv3"]
-
-RATES = {16: (6, 12, 18), 8: (12, 24, 36)}  # section 3.3: "the rates are doubled when output_stride = 8"
 
 
 class DeepLabHead(nn.Sequential):
@@ -30,9 +31,7 @@ class DeepLabHead(nn.Sequential):
     def __init__(self, in_channels: int, num_classes: int, *, rates: Sequence[int]) -> None:
         super().__init__(
             ASPP(in_channels, rates),
-            nn.Conv2d(256, 256, 3, padding=1, bias=False),
-            nn.BatchNorm2d(256),
-            nn.ReLU(),
+            *ConvNormAct(256, 256, 3),
             nn.Conv2d(256, num_classes, 1),
         )
 

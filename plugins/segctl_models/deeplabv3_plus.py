@@ -18,8 +18,7 @@ from torch import Tensor, nn
 
 from . import backbones
 from .backbones.weights import initialise
-from .deeplabv3 import RATES
-from .layers.aspp import ASPP
+from .layers.aspp import ASPP, RATES
 from .layers.conv import ConvNormAct
 from .layers.heads import FCNHead
 from .layers.resize import resize

@@ -148,8 +148,9 @@ class Decoder(nn.Module):
     logits ``(N, num_classes, h, w)`` of the size of the first.
     """
 
-    def __init__(self, num_classes: int, channels: int = 64) -> None:
+    def __init__(self, num_classes: int) -> None:
         super().__init__()
+        channels = 64
         self.shallow = nn.ModuleList(ConvNormAct(48, channels, 1) for _ in range(3))
         self.deep = nn.ModuleList(ConvNormAct(192, channels, 1) for _ in range(3))
         self.merge = ConvNormAct(channels, channels, bias=True)

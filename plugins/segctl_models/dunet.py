@@ -37,6 +37,8 @@ __all__ = ["DUNet", "DUpsampling", "dunet"]
 CHANNELS = 256  # of the features that W maps to scores
 TEMPERATURE = 0.1  # at first: rebuilt labels score between 0 and 1, which makes a softmax of temperature 1 almost flat
 
+_UPSAMPLING = ("upsample.weight", "upsample.bias")  # the entries of W and of the tiles' mean
+
 
 class DUNet(nn.Module):
     """An encoder, the aggregation of its features, and data-dependent upsampling.
@@ -115,9 +117,6 @@ def _load_upsampling(model: DUNet, file: str, num_classes: int) -> None:
         shapes = ", ".join(f"{name} {tuple(shape)}" for name, shape in own.items())
         raise WeightsError(f"{file} does not hold this model's upsampling alone ({shapes}).", hint)
     model.load_state_dict(state, strict=False)
-
-
-_UPSAMPLING = ("upsample.weight", "upsample.bias")
 
 
 def dunet(

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .backbones.weights import initialise
-from .layers.prelu import norm_prelu
+from .layers.prelu import EPS, norm_prelu
 
 __all__ = ["ENet", "enet"]
 
@@ -190,7 +190,7 @@ def _stage_2_or_3() -> list[Bottleneck]:
 
 def _expansion(in_channels: int, out_channels: int) -> tuple[nn.Module, nn.Module]:
     """A 1x1 convolution, normalised but not activated: the activation follows the sum of the two branches."""
-    return nn.Conv2d(in_channels, out_channels, 1, bias=False), nn.BatchNorm2d(out_channels, eps=1e-3)
+    return nn.Conv2d(in_channels, out_channels, 1, bias=False), nn.BatchNorm2d(out_channels, eps=EPS)
 
 
 def enet(num_classes: int, *, weights: str | None = None) -> nn.Module:

@@ -19,6 +19,7 @@ to 255, and which is then divided by 255 once more. For its checkpoints (20 clas
 
 from __future__ import annotations
 
+from itertools import accumulate
 from typing import Literal
 
 import torch
@@ -116,12 +117,8 @@ class ESP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         reduced = self.reduce(x)
-        first, total, *others = [branch(reduced) for branch in self.branches]
-        merged = [first, total]
-        for branch in others:
-            total = total + branch
-            merged.append(total)
-        out = torch.cat(merged, dim=1)
+        first, *others = [branch(reduced) for branch in self.branches]
+        out = torch.cat([first, *accumulate(others)], dim=1)
         return self.norm_act(x + out if self.residual else out)
 
 
@@ -187,4 +184,5 @@ def espnet(
     model = ESPNet(
         num_classes, blocks=(p, q), decoder=decoder, normalisation=input_normalisation(channel_order, mean, std)
     )
+    # There is no ImageNet classifier of the encoder: a file without its names is judged by the names that it has.
     return initialise(model, weights=weights, from_imagenet=lambda model, state: state)

@@ -18,6 +18,9 @@ to 255, and which is then divided by 255 once more. For its checkpoints (20 clas
 
 from __future__ import annotations
 
+from functools import partial
+from itertools import accumulate
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -26,7 +29,7 @@ from segctl import plugin
 from segctl.errors import ConfigError
 
 from .backbones.weights import StateDict, initialise
-from .layers.conv import ConvNormAct
+from .layers.conv import ConvNormAct, depthwise
 from .layers.input_normalisation import ChannelOrder, Channels, input_normalisation
 from .layers.pooling import halved
 from .layers.prelu import conv_norm_prelu, norm_prelu
@@ -36,6 +39,9 @@ __all__ = ["ESPNetV2", "espnetv2"]
 SCALES = (0.5, 1.0, 1.25, 1.5, 2.0)  # what the authors trained; others may not split into the branches
 BRANCHES = 4
 EPS = 1e-5  # other than ESPNet's
+
+_norm_prelu = partial(norm_prelu, eps=EPS)
+_conv_norm_prelu = partial(conv_norm_prelu, eps=EPS)
 
 
 class ESPNetV2(nn.Module):
@@ -57,11 +63,11 @@ class ESPNetV2(nn.Module):
         self.backbone = Backbone(scale)
         one, two, three, four = self.backbone.channels
         dropout = 0.1 if scale <= 0.5 else 0.2
-        self.project4 = _conv_norm_act(four, three, 1)
+        self.project4 = _conv_norm_prelu(four, three, 1)
         self.context = nn.Sequential(EESP(2 * three, three, largest=7), PyramidPooling(three))
         self.classify3 = nn.Sequential(nn.Dropout2d(dropout), nn.Conv2d(three, num_classes, 1, bias=False))
-        self.norm_act3 = norm_prelu(num_classes, eps=EPS)
-        self.project2 = _conv_norm_act(two + num_classes, num_classes, 1)
+        self.norm_act3 = _norm_prelu(num_classes)
+        self.project2 = _conv_norm_prelu(two + num_classes, num_classes, 1)
         self.classify1 = nn.Sequential(nn.Dropout2d(dropout), nn.Conv2d(one + num_classes, num_classes, 1, bias=False))
         self.aux = aux
 
@@ -88,7 +94,7 @@ class Backbone(nn.Module):
         self.channels = (min(base, 32), 2 * base, 4 * base, 8 * base)
         self.strides = (2, 4, 8, 16)
         one, two, three, four = self.channels
-        self.level1 = _conv_norm_act(3, one, 3, stride=2)
+        self.level1 = _conv_norm_prelu(3, one, 3, stride=2)
         self.level2 = Downsampler(one, two, largest=13)
         self.down3 = Downsampler(two, three, largest=11)
         self.level3 = nn.Sequential(*(EESP(three, three, largest=9) for _ in range(3)))
@@ -125,21 +131,17 @@ class EESP(nn.Module):
         super().__init__()
         inner = out_channels // BRANCHES
         seen = sorted(side if side <= largest else 3 for side in (3, 5, 7, 9))
-        self.reduce = _conv_norm_act(in_channels, inner, 1, groups=BRANCHES)
-        self.branches = nn.ModuleList(_depthwise(inner, dilation=side // 2, stride=2 if down else 1) for side in seen)
+        self.reduce = _conv_norm_prelu(in_channels, inner, 1, groups=BRANCHES)
+        self.branches = nn.ModuleList(depthwise(inner, stride=2 if down else 1, dilation=side // 2) for side in seen)
         self.expand = ConvNormAct(out_channels, out_channels, 1, groups=BRANCHES, act=None)
-        self.norm_act = norm_prelu(out_channels, eps=EPS)
+        self.norm_act = _norm_prelu(out_channels)
         self.act = None if down else nn.PReLU(out_channels)
         self.residual = not down and in_channels == out_channels
 
     def forward(self, x: Tensor) -> Tensor:
         reduced = self.reduce(x)
-        total, *others = [branch(reduced) for branch in self.branches]
-        merged = [total]
-        for branch in others:
-            total = total + branch
-            merged.append(total)
-        out = self.expand(self.norm_act(torch.cat(merged, dim=1)))
+        merged = torch.cat(list(accumulate(branch(reduced) for branch in self.branches)), dim=1)
+        out = self.expand(self.norm_act(merged))
         out = x + out if self.residual else out
         return out if self.act is None else self.act(out)
 
@@ -153,7 +155,7 @@ class Downsampler(nn.Module):
     def __init__(self, in_channels: int, out_channels: int, *, largest: int) -> None:
         super().__init__()
         self.unit = EESP(in_channels, out_channels - in_channels, largest=largest, down=True)
-        self.shortcut = nn.Sequential(_conv_norm_act(3, 3, 3), ConvNormAct(3, out_channels, 1, act=None))
+        self.shortcut = nn.Sequential(_conv_norm_prelu(3, 3, 3), ConvNormAct(3, out_channels, 1, act=None))
         self.act = nn.PReLU(out_channels)
 
     def forward(self, x: Tensor, image: Tensor) -> Tensor:
@@ -171,8 +173,8 @@ class PyramidPooling(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.stages = nn.ModuleList(_depthwise(channels) for _ in range(4))
-        self.project = _conv_norm_act(5 * channels, channels, 1)
+        self.stages = nn.ModuleList(depthwise(channels) for _ in range(4))
+        self.project = _conv_norm_prelu(5 * channels, channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         height, width = x.shape[-2:]
@@ -201,18 +203,6 @@ def _sampled(x: Tensor, like: Tensor) -> Tensor:
     rows, columns = torch.meshgrid(*along, indexing="ij")
     grid = torch.stack([columns, rows], dim=-1).expand(x.shape[0], -1, -1, -1)
     return F.grid_sample(x.to(exact), grid, align_corners=True).to(x.dtype)
-
-
-def _conv_norm_act(
-    in_channels: int, out_channels: int, kernel_size: int, *, stride: int = 1, groups: int = 1
-) -> ConvNormAct:
-    return conv_norm_prelu(in_channels, out_channels, kernel_size, stride=stride, groups=groups, eps=EPS)
-
-
-def _depthwise(channels: int, *, dilation: int = 1, stride: int = 1) -> nn.Conv2d:
-    return nn.Conv2d(
-        channels, channels, 3, stride=stride, padding=dilation, dilation=dilation, groups=channels, bias=False
-    )
 
 
 def _enlarged(x: Tensor, size: torch.Size) -> Tensor:

@@ -26,6 +26,7 @@ from .layers.resize import resize
 __all__ = ["FastSCNN", "InvertedResidual", "fast_scnn"]
 
 EXPANSION = 6  # Table 1: t
+DEPTH = 3  # of each row of bottlenecks, Table 1: n
 
 
 class FastSCNN(nn.Module):
@@ -94,8 +95,8 @@ class GlobalFeatureExtractor(nn.Sequential):
         )
 
 
-def _stage(in_channels: int, out_channels: int, stride: int, depth: int = 3) -> list[nn.Module]:
-    rest = [InvertedResidual(out_channels, out_channels) for _ in range(depth - 1)]
+def _stage(in_channels: int, out_channels: int, stride: int) -> list[nn.Module]:
+    rest = [InvertedResidual(out_channels, out_channels) for _ in range(DEPTH - 1)]
     return [InvertedResidual(in_channels, out_channels, stride), *rest]
 
 

@@ -14,7 +14,7 @@ from .backbones.weights import initialise
 from .layers.conv import ConvNormAct
 from .layers.resize import resize, resize_and_concat
 
-__all__ = ["HRNetV2", "hrnet"]
+__all__ = ["HRNetV2", "hrnet", "representation_head"]
 
 
 class HRNetV2(nn.Module):
@@ -31,13 +31,16 @@ class HRNetV2(nn.Module):
         super().__init__()
         channels = sum(backbone.channels[-4:])
         self.backbone = backbone
-        self.last_layer = nn.Sequential(
-            *ConvNormAct(channels, channels, 1, bias=True), nn.Conv2d(channels, num_classes, 1)
-        )
+        self.last_layer = representation_head(channels, num_classes)
 
     def forward(self, image: Tensor) -> dict[str, Tensor]:
         representation = resize_and_concat(self.backbone(image)[-4:])
         return {"out": resize(self.last_layer(representation), image.shape[-2:])}
+
+
+def representation_head(channels: int, num_classes: int) -> nn.Sequential:
+    """A 1x1 convolution that mixes the streams and one that classifies them: ``(N, channels, h, w)`` to logits."""
+    return nn.Sequential(*ConvNormAct(channels, channels, 1, bias=True), nn.Conv2d(channels, num_classes, 1))
 
 
 def hrnet(num_classes: int, *, backbone: HRNetName = "hrnet_w18", weights: str | None = None) -> nn.Module:

@@ -9,12 +9,13 @@ of the soft regions have biases, and dropout of 0.05 comes before the classifier
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from . import backbones
 from .backbones.hrnet import HRNetName
 from .backbones.weights import initialise
+from .hrnet import representation_head
+from .layers.attention import attend
 from .layers.conv import ConvNormAct
 from .layers.resize import resize, resize_and_concat
 
@@ -40,9 +41,7 @@ class HRNetOCR(nn.Module):
         self.ocr = OCR(512, 256)
         self.classifier = nn.Conv2d(512, num_classes, 1)
         # The soft object regions. Called so as in the release, though more than the loss needs them.
-        self.aux_head = nn.Sequential(
-            *ConvNormAct(channels, channels, 1, bias=True), nn.Conv2d(channels, num_classes, 1)
-        )
+        self.aux_head = representation_head(channels, num_classes)
 
     def forward(self, image: Tensor) -> dict[str, Tensor]:
         representation = resize_and_concat(self.backbone(image)[-4:])
@@ -78,10 +77,8 @@ class OCR(nn.Module):
     def forward(self, pixels: Tensor, regions: Tensor) -> Tensor:
         objects = gather(pixels, regions)
         # "Object contextual representations": the relations of a pixel to all objects are a softmax.
-        context = F.scaled_dot_product_attention(
-            _sequence(self.query(pixels)), _sequence(self.key(objects)), _sequence(self.value(objects))
-        )
-        context = context.squeeze(1).transpose(1, 2).unflatten(2, pixels.shape[-2:])
+        query, key, value = self.query(pixels), self.key(objects), self.value(objects)
+        context = attend(query, key, value, scale=query.shape[1] ** -0.5)
         return self.augment(torch.cat([self.context(context), pixels], dim=1))
 
 
@@ -92,11 +89,6 @@ def gather(pixels: Tensor, regions: Tensor) -> Tensor:
     """
     share = regions.flatten(2).softmax(dim=2)
     return (pixels.flatten(2) @ share.mT).unsqueeze(3)
-
-
-def _sequence(x: Tensor) -> Tensor:
-    """``(N, channels, h, w)`` as one head of attention over its h w positions: ``(N, 1, h w, channels)``."""
-    return x.flatten(2).mT.unsqueeze(1)
 
 
 def hrnet_ocr(num_classes: int, *, backbone: HRNetName = "hrnet_w18", weights: str | None = None) -> nn.Module:

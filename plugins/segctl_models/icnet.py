@@ -30,8 +30,8 @@ from . import backbones
 from .backbones import resnet
 from .backbones.weights import initialise
 from .layers.conv import ConvNormAct
-from .layers.pyramid_pooling import pool_to_grid
-from .layers.resize import resize
+from .layers.pyramid_pooling import BINS, pool_to_grid
+from .layers.resize import resize, strided_size
 
 __all__ = ["CascadeFeatureFusion", "ICNet", "icnet"]
 
@@ -67,12 +67,12 @@ class ICNet(nn.Module):
 
     def forward(self, image: Tensor) -> dict[str, Tensor]:
         sub1 = self.high_resolution(image)
-        sub2, sub4 = self.low_resolutions(resize(image, _half(image)))
+        sub2, sub4 = self.low_resolutions(resize(image, strided_size(image, 2)))
         sub4 = self.conv5_4(_add_pyramid(sub4))
 
         sub24, upsampled4 = self.fuse24(sub4, sub2)
         sub12, upsampled24 = self.fuse12(sub24, sub1)
-        quarter = self.classifier(resize(sub12, [(side + 3) // 4 for side in image.shape[-2:]]))
+        quarter = self.classifier(resize(sub12, strided_size(image, 4)))
         outputs = {"out": resize(quarter, image.shape[-2:])}
         if self.training and self.aux_classifiers:
             outputs["sub4"] = quarter
@@ -86,7 +86,7 @@ class ICNet(nn.Module):
         x = net.layer1(net.maxpool(net.relu(net.bn1(net.conv1(image)))))
         conv3_1, *rest = net.layer2
         sub2 = conv3_1(x)
-        x = resize(sub2, _half(sub2))
+        x = resize(sub2, strided_size(sub2, 2))
         for block in rest:
             x = block(x)
         return sub2, net.layer4(net.layer3(x))
@@ -117,11 +117,7 @@ class CascadeFeatureFusion(nn.Module):
 def _add_pyramid(x: Tensor) -> Tensor:
     """PSPNet's pyramid (Zhao et al. 2017) without its convolutions: the average of each cell, added to its pixels."""
     size = x.shape[-2:]
-    return x + sum(resize(pool_to_grid(x, bins), size) for bins in (1, 2, 3, 6))
-
-
-def _half(x: Tensor) -> list[int]:
-    return [(side + 1) // 2 for side in x.shape[-2:]]
+    return x + sum(resize(pool_to_grid(x, bins), size) for bins in BINS)
 
 
 def _halve(backbone: resnet.ResNet) -> None:

@@ -11,6 +11,7 @@ whatever is shrunk rounds up, and every enlargement returns to the very size its
 
 from __future__ import annotations
 
+from functools import partial
 from math import inf
 
 import torch
@@ -24,6 +25,8 @@ from .layers.resize import resize
 __all__ = ["AttentionPyramid", "Downsampler", "LEDNet", "SplitShuffle", "channel_shuffle", "lednet"]
 
 EPS = 1e-3
+
+_unit = partial(ConvNormAct, bias=True, eps=EPS)
 
 
 class LEDNet(nn.Module):
@@ -138,10 +141,6 @@ def _pair(channels: int, dilation: int, *, tall_first: bool) -> list[nn.Module]:
     wide = nn.Conv2d(channels, channels, (1, 3), padding=(0, dilation), dilation=(1, dilation))
     first, second = (tall, wide) if tall_first else (wide, tall)
     return [first, nn.ReLU(), second, nn.BatchNorm2d(channels, eps=EPS)]
-
-
-def _unit(in_channels: int, out_channels: int, kernel_size: int, stride: int = 1) -> ConvNormAct:
-    return ConvNormAct(in_channels, out_channels, kernel_size, stride=stride, bias=True, eps=EPS)
 
 
 def lednet(num_classes: int, *, weights: str | None = None) -> nn.Module:

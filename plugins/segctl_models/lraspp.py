@@ -34,7 +34,7 @@ class LRASPPHead(nn.Module):
     as in torchvision's ``LRASPPHead``.
     """
 
-    def __init__(self, low_channels: int, high_channels: int, num_classes: int, channels: int = 128) -> None:
+    def __init__(self, low_channels: int, high_channels: int, num_classes: int, *, channels: int) -> None:
         super().__init__()
         self.cbr = ConvNormAct(high_channels, channels, 1)
         self.scale = nn.Sequential(
@@ -54,10 +54,10 @@ class LRASPP(nn.Module):
     `forward` maps images ``(N, 3, H, W)`` to ``{"out": (N, C, H, W)}``.
     """
 
-    def __init__(self, backbone: nn.Module, num_classes: int, *, channels: int = 128) -> None:
+    def __init__(self, backbone: nn.Module, num_classes: int, *, channels: int) -> None:
         super().__init__()
         self.backbone = backbone
-        self.classifier = LRASPPHead(backbone.channels[-3], backbone.channels[-1], num_classes, channels)
+        self.classifier = LRASPPHead(backbone.channels[-3], backbone.channels[-1], num_classes, channels=channels)
 
     def forward(self, image: Tensor) -> dict[str, Tensor]:
         features = self.backbone(image)

@@ -25,8 +25,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from . import backbones
-from .backbones.semseg import create_semseg
+from .backbones.deep_stem import create_deep_stem
 from .backbones.weights import initialise
+from .layers.aspp import RATES
 from .layers.attention import attend, attend_within_regions
 from .layers.conv import ConvNormAct
 from .layers.heads import ConvHead
@@ -35,9 +36,7 @@ from .layers.segmenter import Segmenter
 
 __all__ = ["ASPOC", "BaseOC", "ObjectContext", "PyramidOC", "ocnet"]
 
-LEAKY = partial(nn.LeakyReLU, 0.01)
 REGIONS = (1, 2, 3, 6)  # per side, in pyramid-OC
-RATES = {16: (6, 12, 18), 8: (12, 24, 36)}  # of ASP-OC by output stride, as in DeepLabv3; the release has 8
 
 
 class ObjectContext(nn.Module):
@@ -60,7 +59,7 @@ class ObjectContext(nn.Module):
         self.regions = regions
         self.shrink = shrink
         self.scale = key_channels**-0.5
-        self.key = ConvNormAct(channels, key_channels, 1, bias=True, act=LEAKY)  # the query as well
+        self.key = ConvNormAct(channels, key_channels, 1, bias=True, act=nn.LeakyReLU)  # the query as well
         self.value = nn.Conv2d(channels, value_channels, 1)
         self.project = nn.Conv2d(value_channels, channels, 1)
         nn.init.zeros_(self.project.weight)
@@ -100,7 +99,7 @@ class PyramidOC(nn.Module):
         self.contexts = nn.ModuleList(
             ObjectContext(channels, channels // 2, channels, regions=regions) for regions in REGIONS
         )
-        self.expand = ConvNormAct(channels, len(REGIONS) * channels, 1, bias=True, act=LEAKY)
+        self.expand = ConvNormAct(channels, len(REGIONS) * channels, 1, bias=True, act=nn.LeakyReLU)
         self.fuse = _fuse(2 * len(REGIONS) * channels, channels, dropout=0.05, bias=True)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -111,19 +110,19 @@ class ASPOC(nn.Module):
     """ASP-OC: the pyramid of DeepLabv3 with the context in the place of the image's average.
 
     The context is computed on features pooled by 2. Maps ``(N, C, h, w)`` to the same shape; the branches have half
-    the channels.
+    the channels. The release has an output stride of 8 only; the rates for 16 are DeepLabv3's.
     """
 
     def __init__(self, channels: int, *, output_stride: int) -> None:
         super().__init__()
         inner = channels // 2
         context = nn.Sequential(
-            ConvNormAct(channels, inner, 3, bias=True, act=LEAKY),
+            ConvNormAct(channels, inner, 3, bias=True, act=nn.LeakyReLU),
             ObjectContext(inner, inner // 2, inner, shrink=2),
-            ConvNormAct(inner, inner, 1, bias=True, act=LEAKY),
+            ConvNormAct(inner, inner, 1, bias=True, act=nn.LeakyReLU),
         )
-        dilated = (ConvNormAct(channels, inner, 3, dilation=rate, act=LEAKY) for rate in RATES[output_stride])
-        self.branches = nn.ModuleList([context, ConvNormAct(channels, inner, 1, act=LEAKY), *dilated])
+        dilated = (ConvNormAct(channels, inner, 3, dilation=rate, act=nn.LeakyReLU) for rate in RATES[output_stride])
+        self.branches = nn.ModuleList([context, ConvNormAct(channels, inner, 1, act=nn.LeakyReLU), *dilated])
         self.fuse = _fuse(len(self.branches) * inner, channels, dropout=0.1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -131,7 +130,7 @@ class ASPOC(nn.Module):
 
 
 def _fuse(in_channels: int, channels: int, *, dropout: float, bias: bool) -> nn.Sequential:
-    return nn.Sequential(ConvNormAct(in_channels, channels, 1, bias=bias, act=LEAKY), nn.Dropout2d(dropout))
+    return nn.Sequential(ConvNormAct(in_channels, channels, 1, bias=bias, act=nn.LeakyReLU), nn.Dropout2d(dropout))
 
 
 def ocnet(
@@ -164,7 +163,7 @@ def ocnet(
         ConfigError: There is a stem given for something else than a ResNet.
         WeightsError: The weights cannot be had, or do not fit.
     """
-    features = create_semseg(backbone, output_stride=output_stride, stem=stem)
+    features = create_deep_stem(backbone, output_stride=output_stride, stem=stem, contracted=False)
     model = Segmenter(
         features,
         _head(features.channels[-1], num_classes, context, output_stride),
@@ -175,14 +174,10 @@ def ocnet(
 
 def _head(in_channels: int, num_classes: int, context: str, output_stride: int) -> nn.Sequential:
     channels = in_channels // 4
-    contexts = {
-        "base": lambda: BaseOC(channels),
-        "pyramid": lambda: PyramidOC(channels),
-        "asp": lambda: ASPOC(channels, output_stride=output_stride),
-    }
+    contexts = {"base": BaseOC, "pyramid": PyramidOC, "asp": partial(ASPOC, output_stride=output_stride)}
     return nn.Sequential(
         ConvNormAct(in_channels, channels, 3, bias=True, act=_activation(context)),
-        contexts[context](),
+        contexts[context](channels),
         nn.Conv2d(channels, num_classes, 1),
     )
 
@@ -192,5 +187,5 @@ def _aux_head(in_channels: int, num_classes: int, context: str) -> ConvHead:
     return ConvHead(in_channels, in_channels // 2, num_classes, dropout=dropout, bias=True, act=_activation(context))
 
 
-def _activation(context: str) -> partial[nn.LeakyReLU] | None:
-    return None if context == "pyramid" else LEAKY
+def _activation(context: str) -> type[nn.Module] | None:
+    return None if context == "pyramid" else nn.LeakyReLU

@@ -24,11 +24,11 @@ from torch import Tensor, nn
 from segctl.errors import ConfigError
 
 from . import backbones
-from .backbones.semseg import create_semseg
+from .backbones.deep_stem import create_deep_stem
 from .backbones.weights import initialise
 from .layers.conv import ConvNormAct
 from .layers.heads import ConvHead
-from .layers.resize import resize
+from .layers.resize import resize, strided_size
 from .layers.segmenter import Segmenter
 
 __all__ = ["PSAHead", "PointwiseSpatialAttention", "psanet", "spread"]
@@ -80,9 +80,7 @@ class _Branch(nn.Module):
         )
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        height, width = x.shape[-2:]
-        size = (height + SHRINK - 1) // SHRINK, (width + SHRINK - 1) // SHRINK
-        features = resize(self.reduce(x), size)
+        features = resize(self.reduce(x), strided_size(x, SHRINK))
         masks = self.attention(features).unflatten(1, (self.mask, self.mask))
         return features, spread(masks)
 
@@ -154,7 +152,7 @@ def psanet(
     """
     if mask < 1 or mask % 2 == 0:
         raise ConfigError(f"model.mask: {mask} is not an odd number, 1 or greater.")
-    features = create_semseg(backbone, output_stride=output_stride, stem=stem)
+    features = create_deep_stem(backbone, output_stride=output_stride, stem=stem, contracted=False)
     model = Segmenter(
         features,
         PSAHead(features.channels[-1], num_classes, mask=mask),

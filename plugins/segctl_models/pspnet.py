@@ -14,22 +14,20 @@ from typing import Literal
 from torch import nn
 
 from . import backbones
-from .backbones.semseg import create_semseg
+from .backbones.deep_stem import create_deep_stem
 from .backbones.weights import initialise
 from .layers.heads import ConvHead
-from .layers.pyramid_pooling import PyramidPooling
+from .layers.pyramid_pooling import BINS, PyramidPooling
 from .layers.segmenter import Segmenter
 
 __all__ = ["PSPHead", "pspnet"]
-
-BINS = (1, 2, 3, 6)
 
 
 class PSPHead(nn.Sequential):
     """Pyramid pooling, a 3x3 convolution and the classifier: ``(N, in, h, w)`` to logits ``(N, num_classes, h, w)``."""
 
     def __init__(self, in_channels: int, num_classes: int) -> None:
-        pyramid = PyramidPooling(in_channels, in_channels // len(BINS), BINS)
+        pyramid = PyramidPooling(in_channels, in_channels // len(BINS))
         super().__init__(pyramid, ConvHead(pyramid.channels, in_channels // 4, num_classes))
 
 
@@ -59,7 +57,7 @@ def pspnet(
         ConfigError: There is a stem given for something else than a ResNet.
         WeightsError: The weights cannot be had, or do not fit.
     """
-    features = create_semseg(backbone, output_stride=output_stride, stem=stem)
+    features = create_deep_stem(backbone, output_stride=output_stride, stem=stem, contracted=False)
     model = Segmenter(
         features,
         PSPHead(features.channels[-1], num_classes),

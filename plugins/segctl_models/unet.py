@@ -14,7 +14,6 @@ ResNet-34 and one class).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -24,8 +23,11 @@ from torch import Tensor, nn
 from . import backbones
 from .backbones.weights import initialise
 from .layers.conv import ConvNormAct
+from .layers.resize import strided_size
 
 __all__ = ["EncoderUNet", "UNet", "unet"]
+
+DECODER = (256, 128, 64, 32, 16)  # channels at strides 16, 8, 4, 2 and 1, behind another backbone than the paper's
 
 
 class UNet(nn.Module):
@@ -72,30 +74,28 @@ class EncoderUNet(nn.Module):
     Args:
         backbone: Maps images to feature maps of strides 4, 8, 16 and 32, and of stride 2 before them where it has one.
         num_classes: Number of classes C.
-        widths: Channels of the decoder at strides 16, 8, 4, 2 and 1.
 
     `forward` maps images ``(N, 3, H, W)`` to ``{"out": (N, C, H, W)}``.
     """
 
-    def __init__(
-        self, backbone: nn.Module, num_classes: int, *, widths: Sequence[int] = (256, 128, 64, 32, 16)
-    ) -> None:
+    def __init__(self, backbone: nn.Module, num_classes: int) -> None:
         super().__init__()
         self.backbone = backbone
         deepest, *skips = reversed(backbone.channels)
-        skips += [0] * (len(widths) - len(skips))
+        skips += [0] * (len(DECODER) - len(skips))
         self.decoder = nn.ModuleList(
             nn.Sequential(ConvNormAct(before + skip, after), ConvNormAct(after, after))
-            for before, skip, after in zip([deepest, *widths[:-1]], skips, widths, strict=True)
+            for before, skip, after in zip([deepest, *DECODER[:-1]], skips, DECODER, strict=True)
         )
-        self.classifier = nn.Conv2d(widths[-1], num_classes, 3, padding=1)
+        self.classifier = nn.Conv2d(DECODER[-1], num_classes, 3, padding=1)
 
     def forward(self, image: Tensor) -> dict[str, Tensor]:
-        height, width = image.shape[-2:]
         x, *skips = reversed(self.backbone(image))
-        # Steps that have no feature map to join: to the image's own size, and to half of it where no map has stride 2.
-        sizes = [skip.shape[-2:] for skip in skips] + [((height + 1) // 2, (width + 1) // 2), (height, width)]
-        sizes = [*sizes[: len(self.decoder) - 1], (height, width)]
+        sizes = [skip.shape[-2:] for skip in skips]
+        # Steps that have no feature map to join: to half the image's size, where no map has stride 2, and to its own.
+        if len(sizes) < len(self.decoder) - 1:
+            sizes.append(strided_size(image, 2))
+        sizes.append(image.shape[-2:])
         for index, (convolutions, size) in enumerate(zip(self.decoder, sizes, strict=True)):
             x = F.interpolate(x, size=size, mode="nearest")
             x = convolutions(torch.cat([x, skips[index]], dim=1) if index < len(skips) else x)

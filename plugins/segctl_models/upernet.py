@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor, nn
 
 from . import backbones
@@ -22,7 +21,7 @@ from .backbones.weights import initialise
 from .layers.conv import ConvNormAct
 from .layers.heads import ConvHead
 from .layers.pyramid_pooling import PyramidPooling
-from .layers.resize import resize
+from .layers.resize import resize, resize_and_concat
 
 __all__ = ["UPerHead", "UPerNet", "upernet"]
 
@@ -34,14 +33,11 @@ class UPerHead(nn.Module):
         in_channels: Channels of the feature maps, shallow to deep.
         num_classes: Number of classes C.
         channels: Channels of each level.
-        dropout: Probability of a fused feature map's being dropped.
 
     Maps feature maps ``(N, in_channels[i], h[i], w[i])`` to logits ``(N, C, h[0], w[0])``.
     """
 
-    def __init__(
-        self, in_channels: Sequence[int], num_classes: int, *, channels: int = 512, dropout: float = 0.1
-    ) -> None:
+    def __init__(self, in_channels: Sequence[int], num_classes: int, *, channels: int) -> None:
         super().__init__()
         *lower, top = in_channels
         self.ppm = PyramidPooling(top, channels)
@@ -49,7 +45,7 @@ class UPerHead(nn.Module):
         self.lateral = nn.ModuleList(ConvNormAct(width, channels, 1) for width in lower)
         self.smooth = nn.ModuleList(ConvNormAct(channels, channels, 3) for _ in lower)
         self.fusion = ConvNormAct(len(in_channels) * channels, channels, 3)
-        self.dropout = nn.Dropout2d(dropout)
+        self.dropout = nn.Dropout2d(0.1)
         self.classifier = nn.Conv2d(channels, num_classes, 1)
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
@@ -61,9 +57,7 @@ class UPerHead(nn.Module):
         ):
             x = lateral(feature) + resize(x, feature.shape[-2:])
             levels.insert(0, smooth(x))
-        size = levels[0].shape[-2:]
-        fused = self.fusion(torch.cat([resize(level, size) for level in levels], dim=1))
-        return self.classifier(self.dropout(fused))
+        return self.classifier(self.dropout(self.fusion(resize_and_concat(levels))))
 
 
 class UPerNet(nn.Module):

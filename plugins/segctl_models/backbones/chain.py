@@ -50,9 +50,10 @@ class Chain(nn.Sequential):
         self.taps = (*ends, len(self) - 1)
         self.channels = tuple(_convs(self[index])[-1].out_channels for index in self.taps)
         self.strides = tuple(min(2**power, output_stride) for power in range(1, len(self.taps) + 1))
+        kept = output_stride.bit_length() - 1  # strides of 2 that make 8, 16 or 32
         dilation = 1
         for index, block in enumerate(self):
-            if index in strided[output_stride.bit_length() - 1 :]:
+            if index in strided[kept:]:
                 dilation *= 2
             if dilation > 1:
                 _dilate(block, dilation)

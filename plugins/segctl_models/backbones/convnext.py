@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models import get_model
 
+from ..layers.channel_norm import normalise_channels
 from .weights import StateDict, imagenet_url
 
 __all__ = ["ConvNeXt", "ConvNeXtName"]
@@ -18,11 +19,7 @@ ConvNeXtName = Literal["convnext_tiny", "convnext_small", "convnext_base", "conv
 
 
 class ConvNeXt(nn.Module):
-    """The four stages of a ConvNeXt, each map normalised over its channels.
-
-    The authors' segmentation models have a layer normalisation behind each stage. Here the one behind the last is the
-    classifier's, with its weights; the other three have none, so that a head which does not read a map leaves no
-    parameter unused. (A convolution that follows can do what these weights would.)
+    """The four stages of a ConvNeXt, each map normalised over its channels: see `normalise_channels`.
 
     An image, or a map before the next stage, is padded with zeros to full patches, of which torchvision drops the rest
     where a side is no multiple of 32.
@@ -57,7 +54,7 @@ class ConvNeXt(nn.Module):
                 x = F.pad(x, (0, -width % patch, 0, -height % patch))
             x = layer(x)
             if index in (1, 3, 5):
-                maps.append(F.layer_norm(x.permute(0, 2, 3, 1), x.shape[1:2], eps=self.norm.eps).permute(0, 3, 1, 2))
+                maps.append(normalise_channels(x.permute(0, 2, 3, 1), self.norm.eps).permute(0, 3, 1, 2))
         return *maps, self.norm(x)
 
     def from_imagenet(self, state: StateDict) -> StateDict:

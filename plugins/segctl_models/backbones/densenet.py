@@ -17,6 +17,8 @@ __all__ = ["DenseNet", "DenseNetName"]
 
 DenseNetName = Literal["densenet121", "densenet161", "densenet169", "densenet201"]
 
+_OLD = re.compile(r"(?<=\.)(norm|conv)\.([12])(?=\.)")  # names in torchvision's files
+
 
 class DenseNet(nn.Module):
     """The four dense blocks, each with the normalisation and activation behind it.
@@ -74,9 +76,6 @@ class DenseNet(nn.Module):
     def from_imagenet(self, state: StateDict) -> StateDict:
         """Also takes the names of torchvision's files, which are older than its code: ``norm.1`` is ``norm1``."""
         return {_OLD.sub(r"\1\2", key): value for key, value in state.items() if not key.startswith("classifier.")}
-
-
-_OLD = re.compile(r"(?<=\.)(norm|conv)\.([12])(?=\.)")
 
 
 def _dilate(block: nn.Module, dilation: int) -> None:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock, Bottleneck
 
+from ..layers.conv import ConvNormAct
 from ..layers.resize import resize
 from .weights import StateDict
 
@@ -54,11 +55,11 @@ class HRNet(nn.Module):
         self.conv2 = nn.Conv2d(64, 64, 3, stride=2, padding=1, bias=False)
         self.bn2 = nn.BatchNorm2d(64)
         self.relu = nn.ReLU()
-        shortcut = nn.Sequential(nn.Conv2d(64, 256, 1, bias=False), nn.BatchNorm2d(256))
+        shortcut = ConvNormAct(64, 256, 1, act=None)
         self.layer1 = nn.Sequential(
             Bottleneck(64, 64, downsample=shortcut), *(Bottleneck(256, 64) for _ in range(_BLOCKS - 1))
         )
-        self.transition1 = nn.ModuleList([_conv_norm_relu(256, widths[0]), nn.Sequential(_halve(256, widths[1]))])
+        self.transition1 = nn.ModuleList([ConvNormAct(256, widths[0]), nn.Sequential(_halve(256, widths[1]))])
         self.stage2 = nn.Sequential(HighResolutionModule(widths[:2]))
         self.transition2 = _new_stream(widths[:3])
         self.stage3 = nn.Sequential(*(HighResolutionModule(widths[:3]) for _ in range(4)))
@@ -118,9 +119,10 @@ def _exchange(widths: Sequence[int], source: int, target: int) -> nn.Module:
     if source == target:
         return nn.Identity()
     if source > target:
-        return nn.Sequential(nn.Conv2d(widths[source], widths[target], 1, bias=False), nn.BatchNorm2d(widths[target]))
+        return ConvNormAct(widths[source], widths[target], 1, act=None)
     steps = [_halve(widths[source], widths[source]) for _ in range(target - source - 1)]
-    return nn.Sequential(*steps, _halve(widths[source], widths[target])[:2])  # the sum is activated, not the last step
+    last = ConvNormAct(widths[source], widths[target], stride=2, act=None)  # the sum is activated instead
+    return nn.Sequential(*steps, last)
 
 
 def _new_stream(widths: Sequence[int]) -> nn.ModuleList:
@@ -128,13 +130,5 @@ def _new_stream(widths: Sequence[int]) -> nn.ModuleList:
     return nn.ModuleList([*(nn.Identity() for _ in widths[:-1]), nn.Sequential(_halve(*widths[-2:]))])
 
 
-def _halve(in_channels: int, out_channels: int) -> nn.Sequential:
-    return _conv_norm_relu(in_channels, out_channels, stride=2)
-
-
-def _conv_norm_relu(in_channels: int, out_channels: int, stride: int = 1) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(in_channels, out_channels, 3, stride=stride, padding=1, bias=False),
-        nn.BatchNorm2d(out_channels),
-        nn.ReLU(),
-    )
+def _halve(in_channels: int, out_channels: int) -> ConvNormAct:
+    return ConvNormAct(in_channels, out_channels, stride=2)

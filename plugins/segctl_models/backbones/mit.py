@@ -153,9 +153,8 @@ class Attention(nn.Module):
     def _reduce(self, x: Tensor) -> Tensor:
         """``(N, h, w, C)`` to patches ``(N, L, C)``."""
         if torch.compiler.is_exporting():
-            return self.norm(
-                F.linear(_patches(x, self.reduction), self.sr.weight.movedim(1, 3).flatten(1), self.sr.bias)
-            )
+            weight = self.sr.weight.movedim(1, 3).flatten(1)
+            return self.norm(F.linear(_patches(x, self.reduction), weight, self.sr.bias))
         return self.norm(self.sr(_for_conv(x)).flatten(2).mT)
 
     def _split(self, x: Tensor) -> Tensor:

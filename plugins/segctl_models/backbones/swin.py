@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models import get_model
 
+from ..layers.channel_norm import normalise_channels
 from .weights import StateDict, imagenet_url
 
 __all__ = ["Swin", "SwinName"]
@@ -19,11 +20,7 @@ SwinName = Literal["swin_t", "swin_s", "swin_b", "swin_v2_t", "swin_v2_s", "swin
 
 
 class Swin(nn.Module):
-    """The four stages of a Swin Transformer, each map normalised over its channels.
-
-    The authors' segmentation models have a layer normalisation behind each stage. Here the one behind the last is the
-    classifier's, with its weights; the other three have none, so that a head which does not read a map leaves no
-    parameter unused. (A convolution that follows can do what these weights would.)
+    """The four stages of a Swin Transformer, each map normalised over its channels: see `normalise_channels`.
 
     The image is padded with zeros to full patches (of which torchvision drops the rest where a side is no multiple of
     4), a map to full windows: any size passes, also one smaller than a window. Whether a window can be shifted depends
@@ -59,7 +56,7 @@ class Swin(nn.Module):
         for index, layer in enumerate(self.features):
             x = layer(x)  # (N, h, w, C)
             if index in (1, 3, 5):
-                maps.append(F.layer_norm(x, x.shape[3:], eps=self.norm.eps))
+                maps.append(normalise_channels(x, self.norm.eps))
         maps.append(self.norm(x))
         return tuple(x.permute(0, 3, 1, 2) for x in maps)
 

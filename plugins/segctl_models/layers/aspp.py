@@ -9,10 +9,14 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from .conv import ConvNormAct
 from .pooling import ImagePooling
 from .separable import SeparableConv
 
-__all__ = ["ASPP"]
+__all__ = ["ASPP", "RATES"]
+
+# By output stride. Section 3.3: "the rates are doubled when output_stride = 8".
+RATES = {16: (6, 12, 18), 8: (12, 24, 36)}
 
 
 class ASPP(nn.Module):
@@ -20,7 +24,7 @@ class ASPP(nn.Module):
 
     Args:
         in_channels: Channels of the feature map.
-        rates: Dilations of the 3x3 convolutions: (6, 12, 18) at output stride 16, doubled at 8.
+        rates: Dilations of the 3x3 convolutions, as in `RATES`.
         out_channels: Channels of each branch and of the result.
         separable: Whether the 3x3 convolutions are separable.
         dropout: Probability of a value's being dropped behind the projection.
@@ -40,27 +44,18 @@ class ASPP(nn.Module):
         super().__init__()
         self.convs = nn.ModuleList(
             [
-                _conv_norm_act(in_channels, out_channels, 1),
+                ConvNormAct(in_channels, out_channels, 1),
                 *(
                     SeparableConv(in_channels, out_channels, dilation=rate)
                     if separable
-                    else _conv_norm_act(in_channels, out_channels, 3, dilation=rate)
+                    else ConvNormAct(in_channels, out_channels, 3, dilation=rate)
                     for rate in rates
                 ),
                 ImagePooling(in_channels, out_channels),
             ]
         )
-        project = _conv_norm_act(len(self.convs) * out_channels, out_channels, 1)
+        project = ConvNormAct(len(self.convs) * out_channels, out_channels, 1)
         self.project = nn.Sequential(*project, nn.Dropout(dropout))
 
     def forward(self, x: Tensor) -> Tensor:
         return self.project(torch.cat([branch(x) for branch in self.convs], dim=1))
-
-
-def _conv_norm_act(in_channels: int, out_channels: int, size: int, dilation: int = 1) -> nn.Sequential:
-    padding = dilation * (size // 2)
-    return nn.Sequential(
-        nn.Conv2d(in_channels, out_channels, size, padding=padding, dilation=dilation, bias=False),
-        nn.BatchNorm2d(out_channels),
-        nn.ReLU(),
-    )

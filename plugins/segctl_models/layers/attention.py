@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
-__all__ = ["attend", "attend_within_regions"]
+__all__ = ["attend", "attend_within_regions", "query_key_value"]
+
+
+def query_key_value(channels: int) -> tuple[nn.Conv2d, nn.Conv2d, nn.Conv2d]:
+    """DANet's three projections of a feature map, which CCNet has as well: an eighth of the channels is compared."""
+    inner = channels // 8
+    return nn.Conv2d(channels, inner, 1), nn.Conv2d(channels, inner, 1), nn.Conv2d(channels, channels, 1)
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, *, scale: float) -> Tensor:
-    """The values of all positions, weighted for each position by softmax(scale * query . key).
+    """All values, weighted for each position of the query by softmax(scale * query . key).
 
-    On a GPU the h w by h w weights are never held in memory.
+    On a GPU the weights, one for each position and value, are never held in memory.
 
     Args:
         query: ``(N, K, h, w)``.
-        key: ``(N, K, h, w)``.
-        value: ``(N, V, h, w)``.
+        key: ``(N, K, h', w')``.
+        value: ``(N, V, h', w')``.
         scale: Factor on the products.
 
     Returns:
@@ -25,7 +31,7 @@ def attend(query: Tensor, key: Tensor, value: Tensor, *, scale: float) -> Tensor
     """
     q, k, v = (x.flatten(2).mT[:, None] for x in (query, key, value))
     context = F.scaled_dot_product_attention(q, k, v, scale=scale)
-    return context[:, 0].mT.unflatten(2, value.shape[-2:])
+    return context[:, 0].mT.unflatten(2, query.shape[-2:])
 
 
 def attend_within_regions(query: Tensor, key: Tensor, value: Tensor, regions: int, *, scale: float) -> Tensor:

@@ -1,4 +1,4 @@
-"""A convolution, its normalisation and its activation: the unit that most networks consist of."""
+"""Convolutions: with normalisation and activation, the unit that most networks consist of, and bare depthwise ones."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from .pooling import norm_pooled
 
-__all__ = ["ConvNormAct"]
+__all__ = ["ConvNormAct", "depthwise"]
 
 
 class ConvNormAct(nn.Sequential):
@@ -61,3 +61,12 @@ class ConvNormAct(nn.Sequential):
         conv, norm, *act = self
         x = norm_pooled(norm, conv(x))
         return act[0](x) if act else x
+
+
+def depthwise(channels: int, *, stride: int = 1, dilation: int = 1) -> nn.Conv2d:
+    """A 3x3 convolution of each channel by itself, without a bias: ``(N, C, H, W)`` to ``(N, C, H/stride, W/stride)``,
+    rounded up.
+    """
+    return nn.Conv2d(
+        channels, channels, 3, stride=stride, padding=dilation, dilation=dilation, groups=channels, bias=False
+    )

@@ -20,9 +20,7 @@ class FCNHead(nn.Sequential):
     def __init__(self, in_channels: int, num_classes: int) -> None:
         inner = in_channels // 4
         super().__init__(
-            nn.Conv2d(in_channels, inner, 3, padding=1, bias=False),
-            nn.BatchNorm2d(inner),
-            nn.ReLU(),
+            *ConvNormAct(in_channels, inner, 3),
             nn.Dropout(0.1),
             nn.Conv2d(inner, num_classes, 1),
         )

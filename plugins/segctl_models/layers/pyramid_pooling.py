@@ -12,7 +12,9 @@ from torch import Tensor, nn
 from .conv import ConvNormAct
 from .resize import resize
 
-__all__ = ["PyramidPooling", "pool_to_grid"]
+__all__ = ["BINS", "PyramidPooling", "pool_to_grid"]
+
+BINS = (1, 2, 3, 6)
 
 
 class PyramidPooling(nn.Module):
@@ -30,7 +32,7 @@ class PyramidPooling(nn.Module):
     batch of one image trains too.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, bins: Sequence[int] = (1, 2, 3, 6)) -> None:
+    def __init__(self, in_channels: int, out_channels: int, bins: Sequence[int] = BINS) -> None:
         super().__init__()
         self.channels = in_channels + len(bins) * out_channels
         self.bins = tuple(bins)

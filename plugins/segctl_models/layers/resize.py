@@ -1,4 +1,4 @@
-"""Bilinear resizing, the same everywhere: pixel centres are aligned, not corners."""
+"""Sizes of feature maps, and bilinear resizing, the same everywhere: pixel centres are aligned, not corners."""
 
 from __future__ import annotations
 
@@ -8,12 +8,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["resize", "resize_and_concat"]
+__all__ = ["resize", "resize_and_concat", "strided_size"]
 
 
 def resize(x: Tensor, size: Sequence[int]) -> Tensor:
     """Resizes ``(N, C, h, w)`` to ``(N, C, *size)``."""
     return F.interpolate(x, size=tuple(size), mode="bilinear", align_corners=False)
+
+
+def strided_size(x: Tensor, stride: int) -> tuple[int, int]:
+    """Height and width of `x` over `stride`, rounded up: the size of a map of that stride."""
+    height, width = x.shape[-2:]
+    return (height + stride - 1) // stride, (width + stride - 1) // stride
 
 
 def resize_and_concat(features: Sequence[Tensor]) -> Tensor:

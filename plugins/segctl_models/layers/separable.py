@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from .conv import depthwise
 from .pooling import norm_pooled
 
 __all__ = ["SeparableConv"]
@@ -38,16 +39,7 @@ class SeparableConv(nn.Module):
         act: bool = True,
     ) -> None:
         super().__init__()
-        self.conv_dw = nn.Conv2d(
-            in_channels,
-            in_channels,
-            3,
-            stride=stride,
-            padding=dilation,
-            dilation=dilation,
-            groups=in_channels,
-            bias=False,
-        )
+        self.conv_dw = depthwise(in_channels, stride=stride, dilation=dilation)
         self.bn_dw = nn.BatchNorm2d(in_channels, eps=eps)
         self.conv_pw = nn.Conv2d(in_channels, out_channels, 1, bias=False)
         self.bn_pw = nn.BatchNorm2d(out_channels, eps=eps)
