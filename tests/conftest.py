@@ -63,6 +63,7 @@ def isolated_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setenv("SEGCTL_RUNS", str(tmp_path / "runs"))
     monkeypatch.setenv("SEGCTL_STATE_DIR", str(tmp_path / "state"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))  # profiles
 
 
 @pytest.fixture(scope="session")

@@ -1,13 +1,14 @@
 """From a recipe, flags and ``--set`` to one complete, frozen `Config`; and from there to YAML and back.
 
-Precedence: plugin defaults < recipe < flags < ``--set``. Each error is one sentence that names the setting's path.
+Precedence: plugin defaults < recipe < profile < flags < ``--set``. Each error is one sentence that names the setting's
+path.
 """
 
 from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,8 @@ from pydantic import ValidationError
 
 from segctl import registry
 from segctl.config import sentences
-from segctl.config.overrides import PLUGIN_SECTIONS, Key, Tree, apply, from_flags, from_sets
+from segctl.config.overrides import PLUGIN_SECTIONS, Key, Tree, apply, from_flags, from_sets, spread
+from segctl.config.profiles import placed
 from segctl.config.schema import Config, Plugin, Section
 from segctl.config.shipped import recipes
 from segctl.config.yaml_core import read, write
@@ -36,6 +38,10 @@ def resolve(
     belong to the other one), and with another model the loss too where it was the other model's own. ``train.epochs``
     takes back the recipe's ``train.steps``.
 
+    ``launch.on`` may be a profile's name: the profile's values then go before the recipe's, or below those of a recipe
+    that itself names it, and the result says ``launch.profile`` and the backend. Where nobody says where, the user's
+    default profile holds. A saved configuration names a backend, so that no profile is looked at to replay it.
+
     Args:
         recipe: A YAML file, such as a run's ``config.yaml``, or the name of a shipped recipe.
         flags: Values by dotted path. ``{"model": "fcn"}`` names a plugin; strings are read as on the command line.
@@ -52,16 +58,32 @@ def resolve(
     tree = _tidy(read(file)) if file else {}
     from_recipe = copy.deepcopy(tree)
     given: dict[Key, str | None] = {}
-    for layer in (from_flags(flags or {}), from_sets(sets)):
-        for override in layer:
-            sentences.check_key(override.key)
+    layers = [spread(from_flags(flags or {}), "launch"), spread(from_sets(sets), "launch")]
+    typed = {override.key: override.value for layer in layers for override in layer}
+    for key in typed:
+        sentences.check_key(key)
+    tree["launch"], place = placed(tree.get("launch"), typed)
+    for layer in layers:
         apply(tree, layer, _same_plugin, given)
+    if isinstance(tree["launch"], dict):
+        tree["launch"].update(place)
     tree = _tidy(tree)
     if tree.get("data_root") is None:
         tree["data_root"] = os.environ.get("SEGCTL_DATA") or "data"
     if _loss_was_the_other_models(from_recipe, tree):
         del tree["loss"]
-    return _complete(tree, given, file)
+    config = _complete(tree, given, file)
+    _refuse_slurm_elsewhere(config, typed)
+    return config
+
+
+def _refuse_slurm_elsewhere(config: Config, typed: Iterable[Key]) -> None:
+    for key in typed:
+        if key[:2] == ("launch", "slurm") and config.launch.on != "slurm":
+            raise ConfigError(
+                f"{'.'.join(key)}: only SLURM takes this, but the job is to run on {config.launch.on}.",
+                "Add --on slurm, or --on with the name of a profile.",
+            )
 
 
 def resolve_model(flags: Mapping[str, Any]) -> Plugin:

@@ -9,7 +9,7 @@ from typing import Any
 from segctl.config.yaml_core import scalar
 from segctl.errors import ConfigError
 
-__all__ = ["PLUGIN_SECTIONS", "Override", "apply", "from_flags", "from_sets"]
+__all__ = ["PLUGIN_SECTIONS", "Override", "apply", "from_flags", "from_sets", "spread"]
 
 PLUGIN_SECTIONS = {"model": "models", "dataset": "datasets", "loss": "losses"}
 Tree = dict[str, Any]
@@ -60,6 +60,17 @@ def _override(path: str, value: Any) -> Override:
     if len(key) == 1 and path in PLUGIN_SECTIONS and not isinstance(value, dict) and value is not None:
         key = (path, "name")  # `--model fcn` names a plugin; it does not replace the whole section
     return Override(key, value, text)
+
+
+def spread(overrides: Iterable[Override], section: str) -> list[Override]:
+    """The same with a whole `section` taken as its settings, one by one, which leave the others as they are."""
+    found = []
+    for override in overrides:
+        if override.key == (section,) and isinstance(override.value, dict):
+            found += [Override((section, str(name)), value) for name, value in override.value.items()]
+        else:
+            found.append(override)
+    return found
 
 
 def apply(

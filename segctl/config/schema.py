@@ -6,10 +6,12 @@ what they decide.
 
 from __future__ import annotations
 
+import shlex
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_serializer, model_validator
 
+from segctl.config import slurm_options
 from segctl.config.time_limit import parse_time_limit
 from segctl.plain_data import plain
 
@@ -190,6 +192,14 @@ class Slurm(Section):
     account: str | None = None
     qos: str | None = None
     constraint: Annotated[str | None, Field(description="features of nodes, such as a100|h100")] = None
+    gpu_type: Annotated[
+        str | None,
+        Field(
+            pattern=r"^[A-Za-z0-9._-]+$",
+            description="type of the GPUs, such as a100; default: any",
+            json_schema_extra={"allowed": "the name of a type, such as a100"},
+        ),
+    ] = None
     cpus_per_gpu: Annotated[int | None, Field(gt=0, description="CPU cores per process; default: the cluster's")] = None
     memory: Annotated[
         str | None,
@@ -207,8 +217,24 @@ class Slurm(Section):
         str | None, Field(description="command that each process is run in, such as apptainer exec --nv FILE.sif")
     ] = None
     options: Annotated[
-        dict[str, str | int | float | bool], Field(description="any other option of sbatch; true for one without value")
+        dict[str, str | int | float | bool],
+        Field(description="any other option of sbatch; true for one without value, false for none"),
     ] = Field(default_factory=dict)
+
+    @field_validator("container")
+    @classmethod
+    def _container_is_a_command(cls, container: str | None) -> str | None:
+        shlex.split(container or "")  # a quotation mark that is left open: ValueError
+        return container
+
+    @field_validator("options")
+    @classmethod
+    def _options_are_nobody_elses(cls, options: dict[str, Any]) -> dict[str, Any]:
+        named = {slurm_options.name_of(key): value for key, value in options.items()}
+        for name, value in named.items():
+            if why := slurm_options.why_refused(name, value):
+                raise ValueError(why)
+        return {name: value for name, value in named.items() if value is not False}
 
 
 class Launch(Section):
@@ -236,6 +262,9 @@ class Launch(Section):
     hang_timeout: Annotated[
         float, Field(ge=0, description="seconds without progress after which a job that hangs is ended; 0: never")
     ] = 900
+    snapshot: Annotated[
+        bool, Field(description="freeze the code that is not installed: the job runs it as it is at submission")
+    ] = False
     slurm: Slurm = Field(default_factory=Slurm)
 
     @field_validator("time", mode="before")

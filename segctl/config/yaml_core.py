@@ -138,8 +138,12 @@ def _syntax_error(error: yaml.MarkedYAMLError, text: str, source: str) -> tuple[
     return f"{place}: this is not YAML: {error.problem}.", ""
 
 
-def read(path: Path) -> dict[str, Any]:
+def read(path: Path, holds: str = "sections such as `model:` and `train:`") -> dict[str, Any]:
     """The mapping in a file; empty where the file is.
+
+    Args:
+        path: The file.
+        holds: What such a file holds, for messages.
 
     Raises:
         ConfigError: It cannot be read, is not YAML, or is not a mapping with names as keys.
@@ -158,7 +162,7 @@ def read(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
         kind = "keys that are not names" if isinstance(content, dict) else type(content).__name__
         raise ConfigError(
-            f"{path} is not a configuration: it holds {kind}, not sections such as `model:` and `train:`.",
+            f"{path} is not a configuration: it holds {kind}, not {holds}.",
         )
     return content
 

@@ -55,7 +55,7 @@ def _sbatch(request: Launch, procs: int, gpus: int, time_limit: int | None) -> d
         "constraint": slurm.constraint,
         "nodes": request.nodes,
         "ntasks-per-node": procs,
-        "gpus-per-node": gpus or None,
+        "gpus-per-node": (f"{slurm.gpu_type}:{gpus}" if slurm.gpu_type else gpus) if gpus else None,
         "cpus-per-task": slurm.cpus_per_gpu,
         "mem": slurm.memory,
         "time": request.time,
