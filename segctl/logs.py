@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import IO
 
 from segctl.errors import RunError, listing
-from segctl.launch.backends import observe
+from segctl.launch.backends import POLITE, observe
 from segctl.runs import store
 from segctl.runs.run import Reference, Run
 from segctl.runs.state import FINAL
@@ -86,12 +86,12 @@ def _follow_attempt(run: Run, attempt: int, rank: int) -> Iterator[str]:
 
 
 def _has_ended(run: Run, attempt: int) -> bool:
-    ((records, derived),) = observe([run])
+    ((records, derived),) = observe([run], max_age=POLITE)
     return derived.state in FINAL or records.number != attempt
 
 
 def _attempt_now(run: Run) -> int:
-    return max(observe([run])[0][0].number, 1)
+    return max(observe([run], max_age=POLITE)[0][0].number, 1)
 
 
 def _may_come(run: Run, attempt: int, rank: int) -> bool:

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from segctl.launch.backends import observe
-from segctl.runs import store
+from segctl.launch.backends import FRESH, observe
+from segctl.runs import store, usage
 from segctl.runs.records import Records
 from segctl.runs.run import Reference, Run
 from segctl.runs.state import Derived, State
@@ -31,8 +31,11 @@ class RunStatus:
         hint: What can be done about it, in one line.
         rests_on: What the state was read from.
         backend: Who carries it out.
-        host: Where.
+        host: Where; on a cluster its nodes, such as ``n[0-2]``, and empty until it has some.
+        queue_reason: The scheduler's word for why it waits, such as ``Resources``.
+        expected_start: When the scheduler expects it to begin; Unix seconds.
         attempt: How often it was submitted.
+        restarts: How often the newest attempt was interrupted and went on by itself.
         phase: What the job says it is doing.
         epoch: Passes over the training split done so far, of `epochs`.
         step: Optimizer steps done, of `steps`.
@@ -42,7 +45,10 @@ class RunStatus:
         samples_per_second: Throughput over all processes.
         eta_seconds: Until the end, while it runs.
         created: Unix seconds.
-        elapsed: Seconds the newest attempt has run.
+        elapsed: Seconds the newest attempt has run, since its last restart.
+        limit: Seconds it may run until it is interrupted.
+        gpu_hours: What the newest attempt has used and not lost; None for one that has no GPU.
+        gpu_hours_lost: Spent on steps that were done again, or not saved, and on starting again after interruptions.
         path: The run's directory.
     """
 
@@ -55,7 +61,10 @@ class RunStatus:
     rests_on: str
     backend: str
     host: str
+    queue_reason: str
+    expected_start: float | None
     attempt: int
+    restarts: int
     phase: str | None
     model: str | None
     backbone: str | None
@@ -75,43 +84,49 @@ class RunStatus:
     eta_seconds: float | None
     created: float
     elapsed: float | None
+    limit: float | None
+    gpu_hours: float | None
+    gpu_hours_lost: float | None
     device: str | None
     world_size: int | None
     path: str
 
 
-def status(references: Reference | Sequence[Reference] = (), *, runs_dir: Path | None = None) -> tuple[RunStatus, ...]:
+def status(
+    references: Reference | Sequence[Reference] = (), *, runs_dir: Path | None = None, max_age: float = FRESH
+) -> tuple[RunStatus, ...]:
     """The state and the figures of runs.
 
     Args:
         references: Which ones, by id, unique start of an id, name or path, in the order of the result; none: all,
             newest first.
         runs_dir: Folder of the runs; default: $SEGCTL_RUNS, else ``runs``.
+        max_age: Seconds that a scheduler's answer may be old; who keeps asking should give 10 or more.
 
     Raises:
         RunError: There is no such run, or it may mean several.
     """
     folder = store.runs_dir(runs_dir)
     if not references:
-        statuses = of(store.all_runs(folder))
+        statuses = of(store.all_runs(folder), max_age=max_age)
         return tuple(sorted(statuses, key=lambda one: (one.created, one.id), reverse=True))
     wanted = [references] if isinstance(references, (str, os.PathLike)) else references
-    return of([store.find(reference, folder) for reference in wanted])
+    return of([store.find(reference, folder) for reference in wanted], max_age=max_age)
 
 
-def of(runs: Sequence[Run]) -> tuple[RunStatus, ...]:
+def of(runs: Sequence[Run], *, max_age: float = FRESH) -> tuple[RunStatus, ...]:
     """The same for runs that are known already."""
     now = time.time()
-    return tuple(
-        _status(run, records, derived, now) for run, (records, derived) in zip(runs, observe(runs, now), strict=True)
-    )
+    seen = observe(runs, now, max_age=max_age)
+    return tuple(_status(run, records, derived, now) for run, (records, derived) in zip(runs, seen, strict=True))
 
 
 def _status(run: Run, records: Records, derived: Derived, now: float) -> RunStatus:
     # Until a resumed attempt speaks for itself, the figures of the one before it stand.
     figures = records.status or records.earlier_status
     running = derived.state in ("RUNNING", "STALLED") and bool(records.status)
-    record = records.run
+    record, given = records.run, derived.allocation
+    used = usage.used(records, derived.state, now)
     return RunStatus(
         id=run.id,
         name=record.get("name"),
@@ -121,8 +136,13 @@ def _status(run: Run, records: Records, derived: Derived, now: float) -> RunStat
         hint=derived.hint,
         rests_on=derived.rests_on,
         backend=records.backend,
-        host=str(records.attempt.get("host") or record.get("host") or ""),
+        host=given.nodes
+        if records.backend == "slurm"
+        else str(records.attempt.get("host") or record.get("host") or ""),
+        queue_reason=given.queue_reason,
+        expected_start=given.expected_start,
         attempt=records.number,
+        restarts=max(records.restart, given.restart or 0),
         phase=records.status.get("phase"),
         model=record.get("model"),
         backbone=record.get("backbone"),
@@ -131,6 +151,9 @@ def _status(run: Run, records: Records, derived: Derived, now: float) -> RunStat
         eta_seconds=figures.get("eta_seconds") if running else None,
         created=float(record.get("created") or 0),
         elapsed=_elapsed(records, derived, now),
+        limit=given.limit or _planned(records, "time_limit"),
+        gpu_hours=used.useful / 3600 if used else None,
+        gpu_hours_lost=used.lost / 3600 if used else None,
         path=str(run.path),
     )
 
@@ -142,6 +165,9 @@ _FIGURES = (
 
 
 def _elapsed(records: Records, derived: Derived, now: float) -> float | None:
+    unheard = (derived.allocation.restart or 0) > records.restart or not records.supervisor
+    if unheard and derived.allocation.elapsed is not None:
+        return derived.allocation.elapsed
     started = records.supervisor.get("started")
     if started is None:
         return None
@@ -149,6 +175,11 @@ def _elapsed(records: Records, derived: Derived, now: float) -> float | None:
         return max(0.0, now - float(started))
     ended: Any = _ended(records.supervisor, records.status)
     return max(0.0, float(ended) - float(started)) if ended is not None else None
+
+
+def _planned(records: Records, key: str) -> Any:
+    plan = records.attempt.get("plan")
+    return plan.get(key) if isinstance(plan, Mapping) else None
 
 
 def _ended(supervisor: Mapping[str, Any], figures: Mapping[str, Any]) -> Any:

@@ -105,9 +105,10 @@ class _Follower:
 
 
 def _status(run: Run) -> RunStatus:
+    from segctl.launch.backends import POLITE
     from segctl.status import of
 
-    return of([run])[0]
+    return of([run], max_age=POLITE)[0]
 
 
 class _Cancelling:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from segctl.errors import LaunchError, did_you_mean, listing
 from segctl.runs.records import Records, read
-from segctl.runs.state import Derived, Sight, derive
+from segctl.runs.state import FINAL, Derived, Sight, derive
 
 if TYPE_CHECKING:
     from segctl.config.schema import Launch
@@ -29,8 +29,11 @@ class Backend(Protocol):
         """Starts and records the run's next attempt; LaunchError where that fails, RunError while one still runs."""
         ...
 
-    def look(self, records: Sequence[Records], now: float) -> list[Sight]:
-        """What the scheduler says of each run's newest attempt, asked once for all of them."""
+    def look(self, records: Sequence[Records], now: float, max_age: float) -> list[Sight]:
+        """What the scheduler says of each run's newest attempt, asked once for all of them.
+
+        An answer that is not older than `max_age` seconds may be given again.
+        """
         ...
 
     def cancel(self, run: Run, records: Records) -> None:
@@ -55,7 +58,7 @@ class Local:
 
         return submit(run, plan)
 
-    def look(self, records: Sequence[Records], now: float) -> list[Sight]:
+    def look(self, records: Sequence[Records], now: float, max_age: float) -> list[Sight]:
         from segctl.launch.watch import look
 
         return [look(one, now) for one in records]
@@ -84,10 +87,10 @@ class Slurm:
 
         return submit(run, plan)
 
-    def look(self, records: Sequence[Records], now: float) -> list[Sight]:
+    def look(self, records: Sequence[Records], now: float, max_age: float) -> list[Sight]:
         from segctl.launch.slurm_look import look
 
-        return look(records, now)
+        return look(records, now, max_age)
 
     def cancel(self, run: Run, records: Records) -> None:
         from segctl.launch.slurm_cancel import cancel
@@ -115,26 +118,37 @@ def backend(name: str) -> Backend:
     return BACKENDS[name]
 
 
-def observe(runs: Sequence[Run], now: float | None = None) -> list[tuple[Records, Derived]]:
-    """Each run's files, and the state that they and its scheduler amount to; each scheduler is asked only once."""
+FRESH = 2.0  # seconds that a scheduler's answer may be old where somebody asks once
+POLITE = 10.0  # and where a command keeps asking: a scheduler has others to serve
+
+
+def observe(runs: Sequence[Run], now: float | None = None, *, max_age: float = FRESH) -> list[tuple[Records, Derived]]:
+    """Each run's files, and the state that they and its scheduler amount to; each scheduler is asked only once.
+
+    Args:
+        runs: Which ones.
+        now: Unix seconds.
+        max_age: Seconds that a scheduler's answer may be old: `FRESH` for who asks once, `POLITE` for who keeps asking.
+    """
     now = time.time() if now is None else now
     records = [read(run) for run in runs]
-    sights = _look(records, now)
+    sights = _look(records, now, max_age)
     # A job may have written its last word and ended between the two looks; whatever it wrote is there now.
-    lost = [place for place, sight in enumerate(sights) if sight.state == "LOST"]
-    for place in lost:
+    ended = [at for at, sight in enumerate(sights) if sight.state in FINAL and sight.rests_on != "supervisor.json"]
+    for place in ended:
         records[place] = read(runs[place])
-    for place, sight in zip(lost, _look([records[place] for place in lost], now), strict=True):
+    for place, sight in zip(ended, _look([records[place] for place in ended], now, max_age), strict=True):
         sights[place] = sight
     return [(one, derive(one, sight, now)) for one, sight in zip(records, sights, strict=True)]
 
 
-def _look(records: Sequence[Records], now: float) -> list[Sight]:
+def _look(records: Sequence[Records], now: float, max_age: float) -> list[Sight]:
     sights: list[Sight] = [Sight("UNKNOWN", "it was submitted with a backend that this segctl does not have")] * len(
         records
     )
     for name, place_to_run in BACKENDS.items():
         places = [place for place, one in enumerate(records) if one.backend == name]
-        for place, sight in zip(places, place_to_run.look([records[place] for place in places], now), strict=True):
+        seen = place_to_run.look([records[place] for place in places], now, max_age) if places else []
+        for place, sight in zip(places, seen, strict=True):
             sights[place] = sight
     return sights

@@ -1,6 +1,6 @@
-"""What SLURM says of jobs: one `squeue` for all of them, then one `sacct` for those that it no longer knows.
+"""What SLURM says of jobs: `squeue` and `sacct`, each asked once for all of them, and their answers read.
 
-The parsers are pure; what is asked, when, and what is kept of the answers stands in `segctl.launch.sightings`.
+When they are asked, and what is kept of the answers, stands in `segctl.launch.sightings`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import re
 import subprocess
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from segctl.launch.environment import cleaned
 
@@ -19,10 +19,10 @@ from segctl.launch.environment import cleaned
 FIELD, RECORD = "\x1f", "\x1e"
 
 _SQUEUE = (
-    *("JobArrayID", "State", "Reason", "StartTime", "TimeUsed", "TimeLimit", "NodeList"),
-    *("RestartCnt", "UserName", "Cluster", "Name"),
+    *("JobArrayID", "State", "Reason", "StartTime", "EndTime", "TimeUsed", "TimeLimit", "NodeList"),
+    *("RestartCnt", "UserName", "Name"),
 )
-_SACCT = ("JobID", "State", "ExitCode", "Start", "ElapsedRaw", "TimelimitRaw", "NodeList", "User", "JobName")
+_SACCT = ("JobID", "State", "ExitCode", "Start", "End", "ElapsedRaw", "TimelimitRaw", "NodeList", "User", "JobName")
 
 # Not final: it may go on by itself, or is being cleared away.
 LIVE = frozenset(
@@ -42,10 +42,12 @@ class Job:
         state: SLURM's word in full, such as ``PENDING``.
         reason: SLURM's word for why it waits or ended, such as ``Resources``.
         start: When it began, or is expected to; Unix seconds.
+        end: When it ended; of a job that has not, when it will at the latest, or None.
         elapsed: Seconds it has run since its last start.
         limit: Seconds it may run; None without a limit.
         nodes: Such as ``n[0-2]``.
         restarts: How often it was requeued; None where SLURM does not say.
+        interruption: SLURM's word for how its last start ended, such as ``NODE_FAIL``; empty where it was not asked.
         by: Who cancelled it.
         exit_code: ``code:signal``.
         source: ``squeue`` or ``sacct``.
@@ -57,14 +59,15 @@ class Job:
     name: str = ""
     reason: str = ""
     start: float | None = None
+    end: float | None = None
     elapsed: float | None = None
     limit: float | None = None
     nodes: str = ""
     restarts: int | None = None
     user: str = ""
+    interruption: str = ""
     by: str = ""
     exit_code: str = ""
-    cluster: str = ""
     source: str = "squeue"
     seen: float = 0.0
 
@@ -96,17 +99,27 @@ def squeue(users: Sequence[str], timeout: float) -> list[Job]:
     return jobs
 
 
-def sacct(ids: Sequence[str], timeout: float) -> list[Job]:
-    """What the accounting has on these jobs.
+def sacct(timeout: float, *, ids: Sequence[str] = (), names: Sequence[str] = (), since: float = 0.0) -> list[Job]:
+    """What the accounting has on jobs.
+
+    Args:
+        timeout: Seconds.
+        ids: Which ones, by id.
+        names: Or by name; there may be several of a name.
+        since: Unix seconds; jobs by name are older than this only if they still ran then.
 
     Raises:
         NoAnswerError: There is no answer; so it is where accounting is off.
     """
-    which = ["--jobs", ",".join(ids)]
-    said = _ask(
-        ["sacct", "-X", "-P", "--noheader", f"--delimiter={FIELD}", *which, "--format", ",".join(_SACCT)], timeout
-    )
-    return list(parse_sacct(said, time.time()))
+    moment = time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(since))
+    which = ["--jobs", ",".join(ids)] if ids else ["--name", ",".join(names), "--starttime", moment]
+    # With -D each start of a requeued job has a row, the newest last.
+    layout = ["-D", "-X", "-P", "--noheader", f"--delimiter={FIELD}", "--format", ",".join(_SACCT)]
+    newest: dict[str, Job] = {}
+    for job in parse_sacct(_ask(["sacct", *layout, *which], timeout), time.time()):
+        before = newest.get(job.id)
+        newest[job.id] = replace(job, interruption=before.state) if before is not None else job
+    return list(newest.values())
 
 
 def parse_squeue(said: str, now: float) -> Iterator[Job]:
@@ -115,7 +128,7 @@ def parse_squeue(said: str, now: float) -> Iterator[Job]:
         fields = row.lstrip("\n").split(FIELD, len(_SQUEUE) - 1)
         if len(fields) != len(_SQUEUE):
             continue
-        ids, state, reason, start, used, limit, nodes, restarts, user, cluster, name = fields
+        ids, state, reason, start, end, used, limit, nodes, restarts, user, name = fields
         for job_id in expand(ids.strip()):
             yield Job(
                 id=job_id,
@@ -123,12 +136,12 @@ def parse_squeue(said: str, now: float) -> Iterator[Job]:
                 name=name,
                 reason=_said(reason),
                 start=_moment(start),
+                end=_moment(end),
                 elapsed=_seconds(used),
                 limit=_seconds(limit),
                 nodes=_said(nodes),
                 restarts=int(restarts) if restarts.strip().isdigit() else None,
                 user=user.strip(),
-                cluster=_said(cluster),
                 seen=now,
             )
 
@@ -139,13 +152,14 @@ def parse_sacct(said: str, now: float) -> Iterator[Job]:
         fields = row.split(FIELD, len(_SACCT) - 1)
         if len(fields) != len(_SACCT):
             continue
-        ids, state, exit_code, start, elapsed, limit, nodes, user, name = fields
+        ids, state, exit_code, start, end, elapsed, limit, nodes, user, name = fields
         for job_id in expand(ids):
             yield Job(
                 id=job_id,
                 state=_first(state),
                 name=name,
                 start=_moment(start),
+                end=_moment(end),
                 elapsed=float(elapsed) if elapsed.isdigit() else None,
                 limit=float(limit) * 60 if limit.isdigit() else None,
                 nodes=_said(nodes),

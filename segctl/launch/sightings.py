@@ -1,7 +1,7 @@
 """What was last seen of each job, shared by all commands of a user: SLURM is asked rarely, however many look.
 
-One small file per user and cluster below `files.cache_folder()`. It only saves questions: without it, or with a damaged
-one, SLURM is asked anew.
+One file per user and cluster below `files.cache_folder()`. It only saves questions: without it, or with a damaged one,
+SLURM is asked anew.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import hashlib
 import os
 import re
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +21,13 @@ from segctl.launch import scheduler
 from segctl.launch.scheduler import Job, NoAnswerError
 from segctl.runs.files import cache_folder, read_json, write_json
 
-QUEUE_TIMEOUT = 3.0  # seconds; slurmctld that does not answer must not keep `segctl status` for more than 5
-BOTH_TIMEOUT = 4.2
+QUEUE_TIMEOUT = 3.0  # seconds; a slurmctld that does not answer must not keep `segctl status` for more than 5
+TOTAL_TIMEOUT = 4.2
+PURGED_SECONDS = 900.0  # after this slurmctld has forgotten a job that ended (MinJobAge), and nobody can requeue it
+ACCOUNTING_LAG = 120.0  # sacct may hear of an end so much later
 KEPT_SECONDS = 60 * 86400.0
 KEPT_JOBS = 20_000
+_MOST_IDS = 8_000  # in one command line
 
 
 @dataclass(frozen=True)
@@ -36,12 +39,14 @@ class Wanted:
         name: Empty where it does not matter.
         user: Who submitted it; empty: not known.
         since: When that was; what was seen before is of another job.
+        unexplained: The restart of which it is not known how it ended, should it have been followed by another.
     """
 
     id: str = ""
     name: str = ""
     user: str = ""
     since: float = 0.0
+    unexplained: int | None = None
 
 
 @dataclass(frozen=True)
@@ -73,88 +78,117 @@ class Answer:
         return found if found is not None and found.seen >= wanted.since else None
 
     def in_queue(self, job: Job) -> bool:
-        """Whether squeue named it when it was last asked."""
+        """Whether squeue named it when it was last asked, and answered."""
         return not self.failure and job.source == "squeue" and job.seen == self.answered
+
+    def covers(self, wanted: Wanted) -> bool:
+        return not self.users or wanted.user in self.users
 
 
 def ask(wanted: Sequence[Wanted], max_age: float) -> Answer:
-    """What SLURM says of these jobs.
+    """What SLURM says of jobs.
 
     Args:
-        wanted: Jobs that may still change.
-        max_age: Seconds that an answer may be old; within them SLURM is not asked again, also after a failure.
+        wanted: The jobs.
+        max_age: Seconds that an answer may be old; within them SLURM is not asked again, also where it did not answer.
     """
     path = cache_folder() / f"slurm-{_cluster()}.json"
     known = _read(path)
-    if not _stale(known, wanted, max_age):
+    if not _must_ask(wanted, known, max_age):
         return known
-    with _turn(path) as mine:
-        known = _read(path) if mine is not None else known
-        if not _stale(known, wanted, max_age):
-            return known  # another command has asked meanwhile
-        answer = _ask(wanted, known)
-        _write(path, answer)
-    return answer
+    with _turn(path):
+        known = _read(path)
+        if _must_ask(wanted, known, max_age):  # no other command has asked meanwhile
+            known = _ask(wanted, known)
+            _write(path, known)
+    return known
 
 
-def _stale(known: Answer, wanted: Sequence[Wanted], max_age: float) -> bool:
-    age = time.time() - known.asked
-    return not 0 <= age <= max_age
+def _must_ask(wanted: Sequence[Wanted], known: Answer, max_age: float) -> bool:
+    now = time.time()
+    undecided = [one for one in wanted if not _is_over(known.job(one))]
+    recent = 0 <= now - known.asked <= max_age and all(known.covers(one) for one in undecided)
+    return bool(undecided) and not recent
+
+
+def _is_over(job: Job | None) -> bool:
+    """Whether it had ended so long ago when it was last seen that it cannot have gone on since."""
+    return job is not None and not job.live and job.end is not None and job.seen - job.end > PURGED_SECONDS
 
 
 def _ask(wanted: Sequence[Wanted], known: Answer) -> Answer:
-    began = time.monotonic()
+    deadline = time.monotonic() + TOTAL_TIMEOUT
     answer = _ask_queue(wanted, known)
-    missing = sorted({one.id for one in wanted if one.id and _unsettled(one, answer)})
-    if not missing:
-        return answer
+    unsettled = [one for one in wanted if _is_unsettled(one, answer)]
+    # Whoever looks next finds what became of the jobs that have just left the queue, too.
+    left = [job.id for job in answer.jobs.values() if job.live and job.seen == known.answered != answer.answered]
+    ids = sorted({one.id for one in sorted(unsettled, key=lambda one: -one.since)[:_MOST_IDS] if one.id}.union(left))
+    names = {one.name: one.since for one in unsettled if not one.id and one.name}
     try:
-        told = scheduler.sacct(missing, BOTH_TIMEOUT - (time.monotonic() - began))
+        told = scheduler.sacct(deadline - time.monotonic(), ids=ids) if ids else []
+        if names and not answer.failure:
+            oldest = min(names.values()) - 60
+            told += scheduler.sacct(deadline - time.monotonic(), names=sorted(names), since=oldest)
     except NoAnswerError as error:
         return replace(answer, accounting_failure=str(error))
     jobs = dict(answer.jobs)
     for job in told:
-        before = jobs.get(job.id)
-        if before is None or not job.live or job.seen > before.seen + KEPT_SECONDS:
-            jobs[job.id] = replace(job, restarts=before.restarts if before else None)
+        jobs[job.id] = _merged(jobs.get(job.id), job, in_queue=job.id in jobs and answer.in_queue(jobs[job.id]))
     return replace(answer, accounting_failure="", jobs=jobs)
 
 
+def _merged(before: Job | None, told: Job, *, in_queue: bool) -> Job:
+    """What is known of a job once sacct has spoken too; squeue knows better what still lives."""
+    if before is None:
+        return told
+    if in_queue or told.live:
+        return replace(before, interruption=told.interruption, by=told.by)
+    return replace(told, restarts=before.restarts, reason=before.reason)
+
+
 def _ask_queue(wanted: Sequence[Wanted], known: Answer) -> Answer:
-    users = scheduler.known_users(one.user for one in wanted) if all(one.user for one in wanted) else []
+    everybody = not known.users and 0 <= time.time() - known.answered < 60  # somebody who looks too needs that
+    users = [] if everybody else scheduler.known_users([*(one.user for one in wanted), *known.users])
     try:
         told = scheduler.squeue(users, QUEUE_TIMEOUT)
     except NoAnswerError as error:
         return replace(known, asked=time.time(), failure=str(error))
     now = time.time()
-    jobs = {**known.jobs, **{job.id: replace(job, seen=now) for job in told}}
+    jobs = dict(known.jobs)
+    for job in told:
+        before = jobs.get(job.id)
+        same = before is not None and before.restarts == job.restarts
+        jobs[job.id] = replace(job, seen=now, interruption=before.interruption if before is not None and same else "")
     return replace(known, asked=now, answered=now, users=tuple(users), failure="", jobs=jobs)
 
 
-def _unsettled(one: Wanted, answer: Answer) -> bool:
+def _is_unsettled(one: Wanted, answer: Answer) -> bool:
+    """Whether sacct may know more of it."""
     job = answer.job(one)
     if job is None:
         return True
-    if job.live:
-        return not answer.in_queue(job)
-    return job.state == "CANCELLED" and job.source == "squeue" and not job.by
+    if not job.live:
+        since_end = answer.asked - (job.end or job.seen)
+        nobody_named = job.state == "CANCELLED" and job.source == "squeue" and not job.by and since_end < ACCOUNTING_LAG
+        may_have_gone_on = not _is_over(job) and since_end > PURGED_SECONDS and not answer.in_queue(job)
+        return nobody_named or may_have_gone_on
+    if not answer.in_queue(job):
+        return True
+    return one.unexplained is not None and (job.restarts or 0) > one.unexplained and not job.interruption
 
 
 def _read(path: Path) -> Answer:
-    content = read_json(path)
-    if content is None:
-        return Answer()
+    content = read_json(path) or {}
     try:
-        jobs = {str(key): _job(value) for key, value in content["jobs"].items()}
         return Answer(
             asked=float(content["asked"]),
             answered=float(content["answered"]),
             users=tuple(content["users"]),
             failure=str(content["failure"]),
             accounting_failure=str(content["accounting_failure"]),
-            jobs=jobs,
+            jobs={values[0]: _job(values) for values in content["jobs"]},
         )
-    except (KeyError, TypeError, ValueError, AttributeError):
+    except (KeyError, IndexError, TypeError, ValueError):
         return Answer()
 
 
@@ -170,55 +204,55 @@ def _job(values: Sequence[Any]) -> Job:
 def _write(path: Path, answer: Answer) -> None:
     oldest = answer.asked - KEPT_SECONDS
     kept = sorted((job for job in answer.jobs.values() if job.seen >= oldest), key=lambda job: job.seen)[-KEPT_JOBS:]
-    jobs = {job.id: [getattr(job, name) for name in _FIELDS] for job in kept}
+    content = {**vars(answer), "jobs": [[getattr(job, name) for name in _FIELDS] for job in kept]}
     with contextlib.suppress(OSError):  # a full disk, or a home that cannot be written
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_json(path, {**asdict(replace(answer, jobs={})), "jobs": jobs})
+        write_json(path, content)
 
 
 @contextlib.contextmanager
-def _turn(path: Path) -> Iterator[int | None]:
-    """Waits while another command asks; None where that cannot be known, or takes too long."""
+def _turn(path: Path) -> Iterator[None]:
+    """Waits while another command asks, where that can be known."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError:
-        yield None
+        yield
         return
     try:
-        yield descriptor if _locked(descriptor) else None
+        _lock(descriptor)
+        yield
     finally:
         os.close(descriptor)
 
 
-def _locked(descriptor: int) -> bool:
-    deadline = time.monotonic() + BOTH_TIMEOUT
-    while True:
+def _lock(descriptor: int) -> None:
+    deadline = time.monotonic() + TOTAL_TIMEOUT
+    while time.monotonic() < deadline:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return True
+            return
         except BlockingIOError:
-            if time.monotonic() > deadline:
-                return False
             time.sleep(0.02)
         except OSError:  # a file system without locks
-            return False
+            return
 
 
 def _cluster() -> str:
-    """Tells clusters apart that share a home: by their configuration's path, else by their name in it."""
+    """Tells clusters apart that share a home: by their configuration's path, and their name in it."""
     configuration = os.environ.get("SLURM_CONF", "")
-    names: Iterable[str] = (_cluster_name(path) for path in (configuration, *_CONFIGURATIONS) if path)
-    name = next((name for name in names if name), "")
-    return hashlib.sha256(f"{os.getuid()} {configuration} {name}".encode()).hexdigest()[:12]
+    return hashlib.sha256(f"{os.getuid()} {configuration} {cluster_name()}".encode()).hexdigest()[:12]
 
 
 _CONFIGURATIONS = ("/etc/slurm/slurm.conf", "/etc/slurm-llnl/slurm.conf", "/run/slurm/conf/slurm.conf")
 
 
-def _cluster_name(path: str) -> str:
-    try:
-        found = re.search(r"(?im)^\s*ClusterName\s*=\s*(\S+)", Path(path).read_text(errors="replace"))
-    except OSError:
-        return ""
-    return found[1] if found else ""
+def cluster_name() -> str:
+    """The cluster that SLURM's commands speak to from here; empty where no configuration says it."""
+    given = os.environ.get("SLURM_CONF")
+    for path in [given] if given else _CONFIGURATIONS:
+        with contextlib.suppress(OSError):
+            found = re.search(r"(?im)^\s*ClusterName\s*=\s*(\S+)", Path(path).read_text(errors="replace"))
+            if found is not None:
+                return found[1].lower()
+    return ""

@@ -15,7 +15,7 @@ UNKNOWN     cannot be seen from here; never a reason to act
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from segctl.runs.blame import Blame, Death, blame, is_consequence
@@ -33,6 +33,30 @@ START_SECONDS = (
 
 
 @dataclass(frozen=True)
+class Allocation:
+    """What a scheduler has given to a job, or will; None and empty where it does not say.
+
+    Attributes:
+        nodes: Such as ``n[0-2]``.
+        queue_reason: The scheduler's word for why it waits, such as ``Resources``.
+        expected_start: When it is expected to begin; Unix seconds.
+        started: When its newest start began; Unix seconds.
+        elapsed: Seconds that start has run.
+        limit: Seconds it may run.
+        restart: How often the job was requeued. Above the run's own `Records.restart` its newest start has not yet
+            left a word.
+    """
+
+    nodes: str = ""
+    queue_reason: str = ""
+    expected_start: float | None = None
+    started: float | None = None
+    elapsed: float | None = None
+    limit: float | None = None
+    restart: int | None = None
+
+
+@dataclass(frozen=True)
 class Sight:
     """What the scheduler says of the newest attempt; on one's own machine supervisor and process table play its part.
 
@@ -40,21 +64,26 @@ class Sight:
         state: Never STALLED, which no scheduler knows.
         reason: In one line.
         rests_on: Where that was read.
+        hint: What can be done about it, where it is not what can always be done.
+        allocation: Of a cluster.
     """
 
     state: State
     reason: str = ""
     rests_on: str = ""
+    hint: str = ""
+    allocation: Allocation = Allocation()
 
 
 @dataclass(frozen=True)
 class Derived:
-    """A state, why it is so and what can be done, each in one line, and what that rests on."""
+    """A state, why it is so and what can be done, each in one line, what that rests on, and what the job was given."""
 
     state: State
     why: str = ""
     hint: str = ""
     rests_on: str = ""
+    allocation: Allocation = Allocation()
 
 
 def derive(records: Records, sight: Sight, now: float) -> Derived:
@@ -65,6 +94,10 @@ def derive(records: Records, sight: Sight, now: float) -> Derived:
         sight: What the scheduler says of the newest attempt.
         now: Unix seconds.
     """
+    return replace(_derived(records, sight, now), allocation=sight.allocation)
+
+
+def _derived(records: Records, sight: Sight, now: float) -> Derived:
     if sight.state == "LOST":
         return _lost(records, sight)
     if sight.state == "FAILED":
@@ -75,7 +108,7 @@ def derive(records: Records, sight: Sight, now: float) -> Derived:
         return _running(records, sight, now)
     if sight.state == "UNKNOWN":
         return _unseen(records, sight, now)
-    return Derived(sight.state, sight.reason, "", sight.rests_on)
+    return Derived(sight.state, sight.reason, sight.hint, sight.rests_on)
 
 
 def _lost(records: Records, sight: Sight) -> Derived:
@@ -95,9 +128,10 @@ def _lost(records: Records, sight: Sight) -> Derived:
 
 
 def _failed(records: Records, sight: Sight) -> Derived:
-    found = blame(records.errors, _deaths(records)) or Blame(
-        None, sight.reason or "failed without a word", "", sight.rests_on
-    )
+    found = blame(records.errors, _deaths(records))
+    # Where ranks know only that others were gone, whoever ended the job knows better.
+    if found is None or (sight.reason and not records.supervisor.get("deaths") and _only_consequences(records)):
+        found = Blame(None, sight.reason or "failed without a word", sight.hint, sight.rests_on)
     rank = f" --rank {found.rank}" if found.rank else ""
     hint = found.hint or f"'segctl logs {records.id}{rank}' shows all of it."
     # A user's mistake has to be mended first, and its own hint says how.
@@ -105,26 +139,33 @@ def _failed(records: Records, sight: Sight) -> Derived:
     return Derived("FAILED", found.why, hint if mended_first else f"{hint} {_go_on(records)}", found.rests_on)
 
 
+def _only_consequences(records: Records) -> bool:
+    return all(is_consequence(error) for error in records.errors)
+
+
 def _running(records: Records, sight: Sight, now: float) -> Derived:
-    heartbeat = _number(records.status.get("heartbeat"))
-    started = _number(records.supervisor.get("started"))
+    # What the files tell may be of the start before: then only the scheduler has seen this one.
+    unheard = (sight.allocation.restart or 0) > records.restart
+    heartbeat = None if unheard else _number(records.status.get("heartbeat"))
+    started = None if unheard else _number(records.supervisor.get("started"))
+    started = sight.allocation.started if started is None else started
     silent = now - heartbeat if heartbeat is not None else None
     since_start = now - started if started is not None and heartbeat is None else None
     cancel_hint = f"'segctl logs {records.id}' shows what it did last; 'segctl cancel {records.id}' ends it."
-    starting = records.status.get("phase") == "starting"
-    if silent is not None and silent > (START_SECONDS if starting else STALL_SECONDS):
-        what = f"no sign of life for {_duration(silent)} while {records.status.get('phase', 'running')}"
+    phase = str(records.status.get("phase") or "starting") if not unheard else "starting"
+    if silent is not None and silent > (START_SECONDS if phase == "starting" else STALL_SECONDS):
+        what = f"no sign of life for {duration(silent)} while {phase}"
         return Derived("STALLED", what, cancel_hint, f"{sight.rests_on} and the heartbeat in status.json")
     if since_start is not None and since_start > START_SECONDS:
-        what = f"started {_duration(since_start)} ago and has not given a sign of life"
+        what = f"started {duration(since_start)} ago and has not given a sign of life"
         return Derived("STALLED", what, cancel_hint, f"{sight.rests_on} and the missing status.json")
-    why = str(records.status.get("phase") or "starting")
-    if records.cancel:
-        why = f"stopping: {_asked_by(records)}"
-    return Derived("RUNNING", why, "", sight.rests_on)
+    stopping = f"stopping: {_asked_by(records)}" if records.cancel else ""
+    return Derived("RUNNING", stopping or sight.reason or phase, "", sight.rests_on)
 
 
 def _unseen(records: Records, sight: Sight, now: float) -> Derived:
+    if records.backend != "local":
+        return Derived("UNKNOWN", sight.reason, sight.hint, sight.rests_on)
     heartbeat = _number(records.status.get("heartbeat"))
     if (
         heartbeat is not None
@@ -170,7 +211,8 @@ def _death(record: Mapping[str, Any]) -> Death:
     )
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """A time span in words of one unit: ``90 s``, ``3 min``, ``5 h``."""
     if seconds < 120:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.0f} h"
