@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from segctl import bridge, checkpoints, initial_weights, provenance
+from segctl import bridge, checkpoints, initial_weights, provenance, snapshot
 from segctl.config.load import dump, load, resolve
 from segctl.config.schema import Config
 from segctl.errors import ConfigError, RunError, listing
 from segctl.launch import machine
 from segctl.launch.backends import backend
+from segctl.launch.chain import still_to_come
 from segctl.launch.plan import LaunchPlan, make_plan
 from segctl.runs import store
 from segctl.runs.run import Reference, Run
@@ -39,12 +40,14 @@ class Submitted:
         config: What it runs.
         plan: How it is carried out.
         notices: What the user should know although nothing is wrong.
+        follow_up: The evaluation that starts when the training has completed, where one was asked for.
     """
 
     run: Run | None
     config: Config
     plan: LaunchPlan
     notices: tuple[str, ...] = ()
+    follow_up: Run | None = None
 
 
 def train(
@@ -54,6 +57,8 @@ def train(
     sets: Sequence[str] = (),
     runs_dir: Path | None = None,
     dry_run: bool = False,
+    after: Reference | None = None,
+    then: Literal["eval"] | None = None,
 ) -> Submitted:
     """Submits a training run and returns at once.
 
@@ -63,6 +68,8 @@ def train(
         sets: Assignments that go before all others, as in ``"train.epochs=5"``; values are read as YAML.
         runs_dir: Folder of the runs; default: $SEGCTL_RUNS, else ``runs``.
         dry_run: Check and plan only; nothing is written.
+        after: A run that has to complete before this one starts.
+        then: ``eval``: submit the evaluation of its best checkpoint too, to start when the training has completed.
 
     Raises:
         SegctlError: The configuration, the data or the machine do not allow it. Nothing is left behind.
@@ -70,12 +77,33 @@ def train(
     config = _one_way(resolve(recipe, flags or {}, sets), flags or {})
     config, weights, told = initial_weights.settle(config, lambda name: trained_run(name, {}, runs_dir))
     plan = make_plan(config, machine.read())
+    if after is not None:
+        plan = _behind(store.find(after, store.runs_dir(runs_dir)), plan)
     _refuse_empty_shares(config, plan)
     notices = (*told, *bridge.preflight(config, processes=plan.world_size))
     if dry_run:
-        return Submitted(None, config, plan, notices)
+        return Submitted(None, config, plan, (*notices, *_would_freeze(config, runs_dir)))
     run = _start("train", config, plan, runs_dir, weights=weights)
-    return Submitted(run, load(run.config_file), plan, notices)
+    follow_up = _evaluation_of(run, config, plan, runs_dir) if then == "eval" else None
+    return Submitted(run, load(run.config_file), plan, notices, follow_up)
+
+
+def _behind(first: Run, plan: LaunchPlan) -> LaunchPlan:
+    """The plan, to wait for another run where that has not completed yet.
+
+    Raises:
+        RunError: See `segctl.launch.chain.still_to_come`.
+    """
+    return replace(plan, after=str(first.path)) if still_to_come(first, plan.backend) else plan
+
+
+def _evaluation_of(trained: Run, config: Config, plan: LaunchPlan, runs_dir: Path | None) -> Run:
+    """Submits the evaluation of a training that is still to come; its checkpoint is looked for when its turn comes."""
+    checkpoint = trained.checkpoints / "best.pt"
+    config = config.model_copy(update={"name": None})
+    return _start(
+        "eval", config, replace(plan, after=str(trained.path)), runs_dir, checkpoint=checkpoint, of=trained.id
+    )
 
 
 def evaluate(
@@ -109,8 +137,11 @@ def evaluate(
     config = _one_way(resolve(trained.config_file, {"name": None, **(flags or {})}, sets), flags or {})
     plan = make_plan(config, machine.read())
     found = bridge.preflight_evaluation(config, path)
-    submitted = None if dry_run else _start("eval", config, plan, runs_dir, checkpoint=path, of=trained.id)
-    return Submitted(submitted, config, plan, (f"{path.name} of {trained.id} is evaluated.", *notices, *found))
+    notices = (f"{path.name} of {trained.id} is evaluated.", *notices, *found)
+    if dry_run:
+        return Submitted(None, config, plan, (*notices, *_would_freeze(config, runs_dir)))
+    submitted = _start("eval", config, plan, runs_dir, checkpoint=path, of=trained.id)
+    return Submitted(submitted, config, plan, notices)
 
 
 def resume(run: Reference, *, flags: Mapping[str, Any] | None = None, runs_dir: Path | None = None) -> Submitted:
@@ -214,6 +245,10 @@ def _one_way(config: Config, flags: Mapping[str, Any]) -> Config:
     return config.model_copy(update={"launch": launch})
 
 
+def _would_freeze(config: Config, runs_dir: Path | None) -> list[str]:
+    return [snapshot.survey(config, store.runs_dir(runs_dir)).notice] if config.launch.snapshot else []
+
+
 def _start(
     kind: str,
     config: Config,
@@ -236,8 +271,14 @@ def _start(
     def text(run: Run) -> str:
         return dump(config if weights is None else initial_weights.named(config, run.initial_weights))
 
-    run = store.create(text, {**provenance.record(kind, config), **facts}, store.runs_dir(runs_dir))
+    origin = provenance.trace(kind, config)
+    code = snapshot.survey(config, store.runs_dir(runs_dir)) if config.launch.snapshot else None
+    frozen = {"snapshot": code.as_record()} if code is not None else {}
+    run = store.create(text, {**origin.record, **frozen, **facts}, store.runs_dir(runs_dir))
     try:
+        origin.keep_patches(run)
+        if code is not None:
+            snapshot.take(code, run)
         if weights is not None:
             initial_weights.keep(weights, run)
         if checkpoint is not None:

@@ -39,6 +39,7 @@ class LaunchPlan:
         max_restarts: How often at most.
         sbatch: Options of sbatch, on SLURM; True for one that has no value.
         setup: Shell lines before the job's first process, on SLURM.
+        after: Path of a run that has to complete first; a job whose predecessor fails never starts.
     """
 
     backend: str
@@ -57,6 +58,7 @@ class LaunchPlan:
     max_restarts: int = 100
     sbatch: Mapping[str, str | bool] = field(default_factory=dict)
     setup: tuple[str, ...] = ()
+    after: str | None = None
 
     @property
     def world_size(self) -> int:

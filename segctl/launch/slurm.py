@@ -19,6 +19,7 @@ from submitit.slurm import slurm
 
 from segctl.errors import LaunchError, RunError
 from segctl.launch import payload
+from segctl.launch.chain import slurm_dependency
 from segctl.launch.environment import cleaned
 from segctl.launch.plan import LaunchPlan
 from segctl.launch.slurm_plan import job_name, leader_command, script
@@ -30,13 +31,12 @@ from segctl.runs.run import Run
 _SBATCH_SECONDS = 120.0
 
 
-def submit(run: Run, plan: LaunchPlan, *, after: str | None = None) -> Submission:
+def submit(run: Run, plan: LaunchPlan) -> Submission:
     """Sends the run's next attempt to SLURM; the intent is recorded before, the job's number after.
 
     Args:
         run: Its directory must be visible from the nodes.
         plan: From `segctl.launch.slurm_plan`.
-        after: A dependency as sbatch takes it, such as ``afterok:123``.
 
     Raises:
         LaunchError: SLURM does not take the job, or is not there. The run is then as it was before.
@@ -56,7 +56,7 @@ def submit(run: Run, plan: LaunchPlan, *, after: str | None = None) -> Submissio
             plan,
             name=name,
             log=str(run.logs / f"attempt{record.number}-leader.log"),
-            dependency=after,
+            dependency=slurm_dependency(Run(Path(plan.after))) if plan.after is not None else None,
             leader=leader_command(str(run.path), record.number),
         )
         record.write(host=hostname(), user=user_name(), job_name=name)
