@@ -119,6 +119,7 @@ CASES: dict[str, tuple[list[str], list[str]]] = {
     "unknown run": (["status", "nothing-like-it"], ["nothing-like-it"]),
     "logs of an unknown run": (["logs", "nothing-like-it"], ["nothing-like-it"]),
     "cancel an unknown run": (["cancel", "nothing-like-it"], ["nothing-like-it"]),
+    "requeue an unknown run": (["requeue", "nothing-like-it"], ["nothing-like-it"]),
     "resume an unknown run": (["resume", "nothing-like-it"], ["nothing-like-it"]),
     "evaluate an unknown run": (["eval", "nothing-like-it"], ["nothing-like-it"]),
     "evaluate what was never trained": (["eval", "--model", "enet"], ["enet"]),

@@ -31,8 +31,9 @@ def run(run_dir, stop):
     try:
         exec(compile((run_dir / "job.py").read_text(), "job.py", "exec"), names)
     except Exception as error:
-        content = {"attempt": names["attempt"], "rank": rank, "type": type(error).__name__, "message": str(error),
-                   "traceback": traceback.format_exc(), "time": time.time(), "user_error": False}
+        content = {"attempt": names["attempt"], "restart": int(os.environ["SEGCTL_RESTART"]), "rank": rank,
+                   "type": type(error).__name__, "message": str(error), "traceback": traceback.format_exc(),
+                   "time": time.time(), "user_error": False}
         (run_dir / "errors" / f"rank{rank}.json").write_text(json.dumps(content))
         sys.exit(1)
 """
@@ -66,7 +67,7 @@ class Jobs:
         return self.until(lambda: of([run])[0], lambda status: status.state in states, seconds)
 
     def ended(self, run: Run) -> RunStatus:
-        return self.wait(run, "COMPLETED", "FAILED", "CANCELLED", "LOST")
+        return self.wait(run, "COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "LOST")
 
     def file(self, run: Run, name: str) -> str:
         """Content of a file that the job writes, once it is there."""

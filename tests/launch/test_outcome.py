@@ -52,3 +52,42 @@ def test_states(ranks: list[Ended], requests: list[str], state: str) -> None:
 )
 def test_reasons(ranks: list[Ended], requests: list[str], reason: str) -> None:
     assert judge(ranks, requests=requests, grace=60) == Outcome("CANCELLED", reason)
+
+
+STOPPED = Ended(0, 75, asked=True)
+KILLED = Ended(1, -9, asked=True, killed=True)
+
+
+@pytest.mark.parametrize(
+    ("ranks", "cancels", "out_of_time", "expected"),
+    [
+        ([STOPPED, Ended(1, 75, asked=True)], [], False, Outcome("REQUEUED", "after its time limit")),
+        # Before Python had got as far as listening; there is nothing to save.
+        ([Ended(0, -12, asked=True)], [], False, Outcome("REQUEUED", "after its time limit")),
+        (
+            [STOPPED, Ended(1, 1, error="consequence", asked=True)],
+            [],
+            False,
+            Outcome("REQUEUED", "after its time limit"),
+        ),
+        # Somebody asked for it, so it comes back although not all of it could be saved.
+        ([STOPPED, KILLED], [], False, Outcome("REQUEUED", "after its time limit")),
+        (
+            [STOPPED, KILLED],
+            [],
+            True,
+            Outcome("TIMEOUT", "killed: rank 1 had not stopped when the time limit was reached"),
+        ),
+        (
+            [STOPPED, Ended(1, 75, asked=True)],
+            ["SIGTERM"],
+            False,
+            Outcome("CANCELLED", "stopped by SIGTERM with a checkpoint"),
+        ),
+        ([DONE, Ended(1, 0, finished=True)], [], True, Outcome("COMPLETED")),
+        ([STOPPED, Ended(1, 1, error="cause", asked=True)], [], False, Outcome("FAILED")),
+    ],
+)
+def test_interruptions(ranks: list[Ended], cancels: list[str], out_of_time: bool, expected: Outcome) -> None:
+    found = judge(ranks, requests=cancels, grace=60, interruption="after its time limit", out_of_time=out_of_time)
+    assert found == expected

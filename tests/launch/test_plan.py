@@ -57,6 +57,12 @@ def test_the_users_number_of_threads_stands() -> None:
         ({"gpus": 2, "procs": 4}, 4, "each process drives one GPU. Leave --procs out"),
         ({"procs": 2}, 1, "2 processes were asked for, but only 1 is visible"),
         ({"nodes": 2}, 0, "2 nodes were asked for, but this machine is one"),
+        (
+            {"time": "2"},
+            0,
+            "A job that may run for 120 s (launch.time) cannot save 120 s before that (launch.save_before). "
+            "Raise launch.time or lower launch.save_before.",
+        ),
         ({"on": "slrum"}, 0, "'slrum' is not a place to run jobs on; there is local"),
     ],
 )
@@ -64,6 +70,12 @@ def test_what_is_not_there_is_refused(request_: dict[str, Any], gpus: int, messa
     with pytest.raises(LaunchError) as caught:
         make_plan(config(**request_), Machine(cores=8, gpus=FOUR_GPUS[:gpus]))
     assert message in str(caught.value)
+
+
+def test_how_long_a_job_may_run_and_how_it_goes_on() -> None:
+    plan = make_plan(config(time="1:30:00", save_before=60, max_restarts=3), Machine(cores=1))
+    assert (plan.time_limit, plan.save_before, plan.requeue, plan.max_restarts) == (5400, 60, True, 3)
+    assert make_plan(config(), Machine(cores=1)).time_limit is None
 
 
 def test_why_there_is_no_gpu_is_passed_on() -> None:
