@@ -2,30 +2,55 @@
 
 from __future__ import annotations
 
-import contextlib
 import getpass
+import itertools
 import os
-import platform
+import re
 import socket
-import subprocess
 import sys
 import time
-from collections.abc import Iterable
-from importlib import metadata
+from collections.abc import Container, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from segctl import __version__
+from segctl import local_code
+from segctl.runs import code, repository
+from segctl.runs.files import replacing
+from segctl.runs.run import Run
 
 if TYPE_CHECKING:
     from segctl.config.schema import Config
 
-_LIBRARIES = ("torch", "torchvision", "numpy", "pillow", "pydantic", "submitit")
+_SECONDS = 15.0  # for all repositories together
+_NAMED = 200  # untracked files that are named
+_HERE = "working directory"
 
 
-def record(kind: str, config: Config, *, argv: Iterable[str] | None = None) -> dict[str, Any]:
-    """What is known before submission about a run of `kind` (``train``, ``eval``): `run.json` but for the id."""
-    return {
+@dataclass(frozen=True)
+class Origin:
+    """What is known of a run before its directory is made.
+
+    Attributes:
+        record: run.json but for the id.
+        patches: Content of files in ``RUN/changes``: how each repository differs from its commit.
+    """
+
+    record: Mapping[str, Any]
+    patches: Mapping[str, bytes]
+
+    def keep_patches(self, run: Run) -> None:
+        """Raises OSError where the run's directory cannot be written."""
+        if self.patches:
+            run.changes.mkdir(exist_ok=True)
+        for name, content in self.patches.items():
+            with replacing(run.changes / name) as file:
+                file.write(content)
+
+
+def trace(kind: str, config: Config, *, argv: Iterable[str] | None = None) -> Origin:
+    """Gathers where a run of `kind` (``train``, ``eval``) comes from, once its plugins have been imported."""
+    record = {
         "kind": kind,
         "name": config.name,
         "model": config.model.name,
@@ -36,10 +61,66 @@ def record(kind: str, config: Config, *, argv: Iterable[str] | None = None) -> d
         "cwd": str(Path.cwd()),
         "host": socket.gethostname(),
         "user": user(),
-        "versions": versions(),
-        "git": git_state(Path.cwd()),
+        "python": sys.executable,
+        "segctl": str(code.segctl_folder()),
+        "versions": code.versions(),
         "plugins": plugin_distributions(config),
     }
+    states, patches = _states({_HERE: Path.cwd(), **local_code.loaded()})
+    return Origin({**record, "repositories": states}, patches)
+
+
+def _states(folders: Mapping[str, Path]) -> tuple[list[dict[str, Any]], dict[str, bytes]]:
+    """Each repository that one of `folders` lies in, as run.json has it; and the files that go into RUN/changes."""
+    states: list[dict[str, Any]] = []
+    patches: dict[str, bytes] = {}
+    for state, holds in repositories(folders, time.monotonic() + _SECONDS):
+        one = {**state.as_record(), "holds": holds}
+        if state.status is not None and (state.status.dirty or state.status.untracked):
+            file = _file_name(state.root, patches)
+            patches[file] = _patch(state)
+            one["diff"] = f"changes/{file}"
+        states.append(one)
+    return states, patches
+
+
+def repositories(folders: Mapping[str, Path], deadline: float) -> list[tuple[repository.State, list[str]]]:
+    """The state of each repository that one of `folders` lies in, with the names of those that do.
+
+    Args:
+        folders: By name.
+        deadline: On the monotonic clock.
+    """
+    holds: dict[Path, list[str]] = {}
+    for name, folder in folders.items():
+        holds.setdefault(repository.root_of(folder) or folder, []).append(name)
+    return [(repository.look(root, deadline), names) for root, names in holds.items()]
+
+
+def _file_name(root: Path, taken: Container[str]) -> str:
+    plain = re.sub(r"[^A-Za-z0-9._-]+", "-", root.name).strip("-.") or "repository"
+    names = (
+        f"{plain}{suffix}.diff" for suffix in itertools.chain([""], (f"-{number}" for number in itertools.count(2)))
+    )
+    return next(name for name in names if name not in taken)
+
+
+def _patch(state: repository.State) -> bytes:
+    """A patch that git can apply, below some lines that git passes over."""
+    assert state.status is not None
+    untracked = state.status.untracked
+    lines = [f"repository {state.root}", f"commit {state.status.commit}, branch {state.status.branch}"]
+    if untracked:
+        lines.append(f"{len(untracked)} untracked files or folders, whose content is not in here:")
+        lines += [f"  {name}" for name in untracked[:_NAMED]]
+    if len(untracked) > _NAMED:
+        lines.append(f"  and {len(untracked) - _NAMED} more")
+    if state.error:
+        lines.append(f"the patch is not whole: {state.error}")
+    if state.cut:
+        lines.append(f"the patch is cut after {repository.DIFF_LIMIT} bytes")
+    head = "".join(f"# {line}\n" for line in lines)
+    return os.fsencode(head) + state.diff
 
 
 def user() -> str:
@@ -47,48 +128,6 @@ def user() -> str:
         return getpass.getuser()
     except (KeyError, OSError):  # a container's user need not have a name
         return str(os.getuid())
-
-
-def versions() -> dict[str, str]:
-    """Installed versions, read without importing anything."""
-    found = {"segctl": __version__, "python": platform.python_version()}
-    for library in _LIBRARIES:
-        with contextlib.suppress(metadata.PackageNotFoundError):
-            found[library] = metadata.version(library)
-    return found
-
-
-def git_state(folder: Path) -> dict[str, Any] | None:
-    """Commit, branch and whether files differ from it, for the working tree of `folder`; None outside of one."""
-    root = _git(folder, "rev-parse", "--show-toplevel")
-    commit = _git(folder, "rev-parse", "HEAD")
-    if root is None or commit is None:
-        return None
-    changes = _git(folder, "status", "--porcelain", "--untracked-files=no")
-    return {
-        "root": root,
-        "commit": commit,
-        "branch": _git(folder, "symbolic-ref", "--short", "-q", "HEAD"),
-        "dirty": None if changes is None else bool(changes),
-    }
-
-
-def _git(folder: Path, *arguments: str) -> str | None:
-    # GIT_OPTIONAL_LOCKS: recording a state must not write to the user's repository, not even its index.
-    environment = {**os.environ, "GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C"}
-    try:
-        done = subprocess.run(
-            ["git", *arguments],
-            cwd=folder,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=10,
-            stdin=subprocess.DEVNULL,
-        )
-    except (OSError, subprocess.SubprocessError, UnicodeDecodeError):
-        return None
-    return done.stdout.strip() if done.returncode == 0 else None
 
 
 def plugin_distributions(config: Config) -> dict[str, dict[str, str]]:

@@ -31,6 +31,7 @@ from segctl.launch.submission import planned
 from segctl.launch.verdict import Facts, Verdict, decide
 from segctl.runs.attempt import Attempt
 from segctl.runs.blame import is_consequence
+from segctl.runs.code import with_snapshot
 from segctl.runs.files import read_json, write_json
 from segctl.runs.process import hostname
 from segctl.runs.run import Run
@@ -100,7 +101,11 @@ class Leader:
         return self._end(verdict, self._deaths(ranks, report))
 
     def _run_ranks(self) -> None:
-        environment = {**self._plan.environment, **os.environ, **self._this.as_environment()}
+        environment = {
+            **self._plan.environment,
+            **with_snapshot(os.environ, self._run),
+            **self._this.as_environment(),
+        }
         environment["SUBMITIT_EXECUTOR"] = "slurm"
         environment["SUBMITIT_LOG_LEVEL"] = "CRITICAL"  # a failing rank's traceback is in its log once
         with self._srun_log.open("ab") as errors:

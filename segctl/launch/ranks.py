@@ -18,6 +18,7 @@ from segctl.launch.plan import LaunchPlan, task_command
 from segctl.launch.processes import bury, dies_with
 from segctl.runs.attempt import Attempt
 from segctl.runs.blame import is_consequence
+from segctl.runs.code import with_snapshot
 from segctl.runs.files import read_json
 from segctl.runs.run import Run
 
@@ -44,11 +45,13 @@ class Ranks:
 
         Raises:
             OSError: One could not be started; those before it run.
+            RunError: The code that was frozen for them is gone.
         """
         tie = dies_with(os.getpid())
         command = task_command(str(self._run.submitit))
+        user = with_snapshot(os.environ, self._run)
         for rank in range(self._plan.world_size):
-            environment = of_rank(os.environ, self._plan, run_dir=self._run.path, this=self._this, rank=rank, gpus=gpus)
+            environment = of_rank(user, self._plan, run_dir=self._run.path, this=self._this, rank=rank, gpus=gpus)
             self._result(rank).unlink(missing_ok=True)  # from before a restart: submitit does not tell them apart
             with self._run.log_file(self._this.number, rank).open("ab") as log:
                 self._processes[rank] = subprocess.Popen(

@@ -91,6 +91,16 @@ class Run:
         return self.path / "exports"
 
     @property
+    def changes(self) -> Path:
+        """Written once, before submission: a patch for each repository whose files differ from its commit."""
+        return self.path / "changes"
+
+    @property
+    def code(self) -> Path:
+        """Written once, before submission, with `--snapshot`: the code that the job runs."""
+        return self.path / "code"
+
+    @property
     def logs(self) -> Path:
         return self.path / "logs"
 
