@@ -59,6 +59,9 @@ def evaluate(
     nodes: options.Nodes = None,
     gpus: options.Gpus = None,
     procs: options.Procs = None,
+    time: options.Time = None,
+    partition: options.Partition = None,
+    slurm: options.SlurmOptions = [],  # noqa: B006
     name: options.Name = None,
     data_root: options.DataRoot = None,
     runs_dir: options.RunsDir = None,

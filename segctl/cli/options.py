@@ -10,7 +10,7 @@ import typer
 
 from segctl.cli.argv import GATHERED
 
-WHAT, HOW, WHERE, OUTPUT = "What", "How", "Where", "Output"
+WHAT, HOW, WHERE, FILES, OUTPUT = "What", "How", "Where", "Files", "Output"
 
 ModelName = Annotated[
     str | None,
@@ -33,21 +33,24 @@ Sets = Annotated[
         rich_help_panel=HOW,
     ),
 ]
-DataRoot = Annotated[
+On = Annotated[
     str | None,
     typer.Option(
-        "--data-root",
-        metavar="DIR",
-        help="Folder of the data sets. Default: the recipe's, else $SEGCTL_DATA, else data/.",
+        "--on",
+        metavar="PLACE",
+        help="local, slurm or a profile ('segctl profiles list'). Default: the recipe's or run's, else the default "
+        "profile, else local.",
         rich_help_panel=WHERE,
     ),
 ]
+Nodes = Annotated[str | None, typer.Option("--nodes", metavar="N", help="Nodes.", rich_help_panel=WHERE)]
+# Numbers are read by the configuration, which says what is wrong with one in the same words wherever it stands.
 Gpus = Annotated[
     str | None,
     typer.Option(
         "--gpus",
         metavar="N",
-        help="GPUs per node, one process on each; 0: CPU. Default: the visible ones.",
+        help="GPUs per node, one process on each; 0: CPU. Default: the visible ones, on SLURM none.",
         rich_help_panel=WHERE,
     ),
 ]
@@ -57,20 +60,48 @@ Procs = Annotated[
         "--procs", metavar="N", help="Processes per node. Default: one per GPU, else one.", rich_help_panel=WHERE
     ),
 ]
-Nodes = Annotated[str | None, typer.Option("--nodes", metavar="N", help="Nodes.", rich_help_panel=WHERE)]
-On = Annotated[str | None, typer.Option("--on", metavar="PLACE", help="Where to run: local.", rich_help_panel=WHERE)]
+Time = Annotated[
+    str | None,
+    typer.Option(
+        "--time",
+        metavar="LIMIT",
+        help="Time limit of one start: 90 (minutes), 12:00:00 or 2-0 (days-hours). Default: none, on SLURM the "
+        "partition's.",
+        rich_help_panel=WHERE,
+    ),
+]
+Partition = Annotated[
+    str | None, typer.Option("--partition", metavar="NAME", help="SLURM's partition.", rich_help_panel=WHERE)
+]
+SlurmOptions = Annotated[
+    list[str],
+    typer.Option(
+        "--slurm",
+        metavar="KEY=VALUE",
+        help="Any option of sbatch, such as account=vision or exclude=n7. Repeatable.",
+        rich_help_panel=WHERE,
+    ),
+]
 Name = Annotated[
     str | None,
-    typer.Option("--name", metavar="NAME", help="A name for the run; part of its id.", rich_help_panel=WHERE),
+    typer.Option("--name", metavar="NAME", help="A name for the run; part of its id.", rich_help_panel=FILES),
 ]
-# Numbers are read by the configuration, which says what is wrong with one in the same words wherever it stands.
+DataRoot = Annotated[
+    str | None,
+    typer.Option(
+        "--data-root",
+        metavar="DIR",
+        help="Folder of the data sets. Default: the recipe's, else $SEGCTL_DATA, else data/.",
+        rich_help_panel=FILES,
+    ),
+]
 RunsDir = Annotated[
     Path | None,
     typer.Option(
         "--runs-dir",
         metavar="DIR",
         help="Folder of the runs. Default: $SEGCTL_RUNS, else runs/.",
-        rich_help_panel=WHERE,
+        rich_help_panel=FILES,
         show_default=False,
     ),
 ]
@@ -98,6 +129,8 @@ _KEYS = {
     "procs": "launch.procs",
     "nodes": "launch.nodes",
     "on": "launch.on",
+    "time": "launch.time",
+    "partition": "launch.slurm.partition",
     "name": "name",
     "data_root": "data_root",
     "seed": "seed",
@@ -113,10 +146,17 @@ def configured(given: Mapping[str, Any], *leave: str) -> dict[str, Any]:
 
     Args:
         given: The parser's values by parameter name; None where a flag was not given.
+
+    Raises:
+        ConfigError: ``--slurm`` says what is not its to say.
     """
-    flags = {_KEYS[name]: value for name, value in given.items() if name in _KEYS and name not in leave}
+    from segctl.config import slurm_options
+
+    known = {_KEYS[name]: value for name, value in given.items() if name in _KEYS and name not in leave}
+    flags = {key: value for key, value in known.items() if value is not None}
     gathered = (text.partition("=") for text in given.get("plugin_options") or ())
     return {
-        **{key: value for key, value in flags.items() if value is not None},
+        **flags,
+        **slurm_options.settings(given.get("slurm") or (), flags),
         **{key: value for key, _, value in gathered},
     }

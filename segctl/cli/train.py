@@ -57,6 +57,9 @@ def train(
     nodes: options.Nodes = None,
     gpus: options.Gpus = None,
     procs: options.Procs = None,
+    time: options.Time = None,
+    partition: options.Partition = None,
+    slurm: options.SlurmOptions = [],  # noqa: B006
     name: options.Name = None,
     data_root: options.DataRoot = None,
     runs_dir: options.RunsDir = None,
@@ -84,16 +87,20 @@ def train(
 def resume(
     context: typer.Context,
     run: options.RunReference,
+    on: options.On = None,
+    nodes: options.Nodes = None,
     gpus: options.Gpus = None,
     procs: options.Procs = None,
-    nodes: options.Nodes = None,
+    time: options.Time = None,
+    partition: options.Partition = None,
+    slurm: options.SlurmOptions = [],  # noqa: B006
     runs_dir: options.RunsDir = None,
     detach: options.Detach = False,
     as_json: options.Json = False,
 ) -> None:
     """Go on with a run that was stopped or failed, from its newest checkpoint.
 
-    It may come back on another number of processes: the batches stay the same.
+    It may come back in another place and on another number of processes: the batches stay the same.
     """
     from segctl.submit import resume as submit
 

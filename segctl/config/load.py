@@ -251,6 +251,7 @@ def _retried(tree: Tree, given: Mapping[Key, str | None]) -> Config:
         return Config.model_validate(tree)
     except ValidationError as error:
         typed = {key: text for key in sentences.refused(error) if (text := given.get(key)) is not None}
+        typed = {key: text for key, text in typed.items() if not isinstance(sentences.value_at(tree, key), dict)}
         if not typed:
             raise
     changed = copy.deepcopy(tree)

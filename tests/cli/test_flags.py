@@ -8,7 +8,8 @@ import typer
 
 from segctl.cli.app import app
 
-LAUNCH = {"--on", "--nodes", "--gpus", "--procs", "--name", "--data-root", "--runs-dir"}
+PLACE = {"--on", "--nodes", "--gpus", "--procs", "--time", "--partition", "--slurm"}
+LAUNCH = {*PLACE, "--name", "--data-root", "--runs-dir"}
 CHOICE = {"--model", "--backbone", "--dataset"}
 SUBMIT = {"--set", "--plugin-option", "--detach", "--dry-run", "--json"}
 
@@ -31,7 +32,7 @@ COMMANDS: dict[str, tuple[str, set[str]]] = {
     "logs": ("run", {"--follow", "-f", "--rank", "--runs-dir"}),
     "cancel": ("run", {"--runs-dir", "--json"}),
     "requeue": ("run", {"--runs-dir", "--json"}),
-    "resume": ("run", {"--gpus", "--procs", "--nodes", "--runs-dir", "--detach", "--json"}),
+    "resume": ("run", {*PLACE, "--runs-dir", "--detach", "--json"}),
     "bench": (
         "models...",
         {"--backbone", "--yardstick", "--size", "--batch", "--batch-size", "--num-classes", "--device", "--amp"}
