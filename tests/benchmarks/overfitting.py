@@ -19,7 +19,6 @@ from pathlib import Path
 from PIL import Image
 
 import segctl
-from segctl.config.load import load
 from segctl.runs import metrics, store
 from segctl.runs.run import Run
 
@@ -109,7 +108,7 @@ def row(model: str, run: Run) -> str:
     seconds = evaluation["time"] - start["time"]
     reference = REFERENCE.get(model)
     said = f"{reference:.1f}" if reference is not None else ""
-    backbone = load(run.config_file).model.options.get("backbone", "")
+    backbone = store.record(run).get("backbone") or ""
     return (
         f"| `{model}` | {backbone} | {100 * evaluation['miou']:.1f} | {said} | {evaluation['step']} | {seconds:.0f} |"
     )
