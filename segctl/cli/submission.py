@@ -30,7 +30,11 @@ def conclude(submitted: Submitted, *, detach: bool, as_json: bool) -> None:
         _show_plan(submitted, as_json=as_json)
     elif detach:
         _show_id(run, as_json=as_json)
+        if submitted.follow_up is not None and not as_json:
+            typer.echo(submitted.follow_up.id)
     else:
+        if submitted.follow_up is not None:
+            output.note(f"run {submitted.follow_up.id} evaluates it when it has completed")
         _follow(run, as_json=as_json)
 
 

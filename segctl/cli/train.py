@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from segctl.cli import options, output
-from segctl.cli.options import HOW, WHAT
+from segctl.cli.options import HOW, WHAT, WHERE
 from segctl.cli.submission import CHECKING, conclude
 
 Recipe = Annotated[
@@ -37,6 +37,19 @@ BatchSize = Annotated[
 Seed = Annotated[
     str | None, typer.Option("--seed", metavar="N", help="Seed of everything random.", rich_help_panel=HOW)
 ]
+After = Annotated[
+    str | None,
+    typer.Option("--after", metavar="RUN", help="Start when this run has completed.", rich_help_panel=WHERE),
+]
+Then = Annotated[
+    Literal["eval"] | None,
+    typer.Option(
+        "--then",
+        metavar="eval",
+        help="Submit the evaluation of the best checkpoint too, to start when the training has completed.",
+        rich_help_panel=WHERE,
+    ),
+]
 
 
 def train(
@@ -60,6 +73,8 @@ def train(
     time: options.Time = None,
     partition: options.Partition = None,
     slurm: options.SlurmOptions = [],  # noqa: B006
+    after: After = None,
+    then: Then = None,
     name: options.Name = None,
     data_root: options.DataRoot = None,
     runs_dir: options.RunsDir = None,
@@ -80,6 +95,8 @@ def train(
             sets=sets,
             runs_dir=runs_dir,
             dry_run=dry_run,
+            after=after,
+            then=then,
         )
     conclude(submitted, detach=detach, as_json=as_json)
 
