@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from segctl.status import RunStatus
 
 WATCH_SECONDS = 2.0
+LONGEST_NODES = 20
 
 Runs = Annotated[
     list[str] | None, typer.Argument(metavar="RUN", help="Ids, names or folders. Default: all.", show_default=False)
@@ -110,6 +111,12 @@ def _table(statuses: Sequence[RunStatus], width: int) -> Text:
         Column("MIOU", right=True),
         Column("BEST", right=True),
         Column("LEFT", right=True),
+        Column("LOSS", right=True),
+        Column("WHERE"),
+        Column("TIME", right=True),
+        Column("RESTARTS", right=True),
+        Column("GPU-H", right=True),
+        Column("LOST-H", right=True),
         Column("KIND"),
         Column("MODEL"),
         Column("DATASET"),
@@ -127,6 +134,12 @@ def _cells(status: RunStatus) -> tuple[str, ...]:
         output.percent(status.miou),
         output.percent(status.best_miou),
         output.seconds(status.eta_seconds) if status.state == "RUNNING" else "",
+        f"{status.loss:.3g}" if status.loss is not None else "",
+        _shortened(status.host),
+        output.seconds(status.elapsed) if status.limit is None else _of_limit(status.elapsed, status.limit),
+        str(status.restarts or ""),
+        _hours(status.gpu_hours),
+        _hours(status.gpu_hours_lost),
         status.kind,
         status.model or "",
         status.dataset or "",
@@ -140,23 +153,41 @@ def _of(part: float | None, whole: float | None) -> str:
     return output.short(part) if whole is None else f"{output.short(part)}/{output.short(whole)}"
 
 
+def _of_limit(elapsed: float | None, limit: float) -> str:
+    return f"{output.seconds(elapsed) or '-'}/{output.seconds(limit)}"
+
+
+def _shortened(nodes: str) -> str:
+    """A node list can be as long as a line."""
+    return nodes if len(nodes) <= LONGEST_NODES else f"{nodes[: LONGEST_NODES - 3]}..."
+
+
+def _hours(value: float | None) -> str:
+    return "" if not value else f"{value:.1f}" if value >= 0.1 else f"{value:.2f}"
+
+
 def _note(status: RunStatus) -> str:
     """Why a run is as it is, and what to do about one that needs somebody; a completed one needs no words."""
-    if status.state in ("COMPLETED", "CANCELLED", "RUNNING", "PENDING"):
+    if status.state in ("COMPLETED", "CANCELLED", "RUNNING"):
         return "" if status.state == "COMPLETED" else status.why
-    return output.told(status.why, status.hint)
+    why = status.why
+    wait = status.expected_start - time.time() if status.expected_start is not None else 0.0
+    if wait > 1:
+        why += f"; expected to start in {output.seconds(wait)}"
+    return why if status.state == "PENDING" else output.told(why, status.hint)
 
 
 def _watch(references: tuple[str, ...], runs_dir: Path | None) -> NoReturn:
     """Shows the table anew every few seconds, on a terminal in place of the one before; leaves by Ctrl-C."""
     from rich.live import Live
 
+    from segctl.launch.backends import POLITE
     from segctl.status import status as look
 
     console = output.results()
 
     def current() -> Text:
-        text = _table(look(references, runs_dir=runs_dir), console.width)
+        text = _table(look(references, runs_dir=runs_dir, max_age=POLITE), console.width)
         # What does not fit on the screen would scroll it; the newest runs come first.
         lines = text.split("\n")
         return text if not console.is_terminal else type(text)("\n").join(lines[: max(console.height - 1, 2)])

@@ -142,7 +142,9 @@ def _merged(before: Job | None, told: Job, *, in_queue: bool) -> Job:
     if before is None:
         return told
     if in_queue or told.live:
-        return replace(before, interruption=told.interruption, by=told.by)
+        return replace(
+            before, interruption=told.interruption, by=told.by, exit_code="" if told.live else told.exit_code
+        )
     return replace(told, restarts=before.restarts, reason=before.reason)
 
 
@@ -156,10 +158,16 @@ def _ask_queue(wanted: Sequence[Wanted], known: Answer) -> Answer:
     now = time.time()
     jobs = dict(known.jobs)
     for job in told:
-        before = jobs.get(job.id)
-        same = before is not None and before.restarts == job.restarts
-        jobs[job.id] = replace(job, seen=now, interruption=before.interruption if before is not None and same else "")
+        jobs[job.id] = _renewed(jobs.get(job.id), replace(job, seen=now))
     return replace(known, asked=now, answered=now, users=tuple(users), failure="", jobs=jobs)
+
+
+def _renewed(before: Job | None, told: Job) -> Job:
+    """What squeue says anew, with what only sacct says."""
+    if before is None or before.restarts != told.restarts:
+        return told
+    told = replace(told, interruption=before.interruption)
+    return replace(told, by=before.by, exit_code=before.exit_code) if before.state == told.state else told
 
 
 def _is_unsettled(one: Wanted, answer: Answer) -> bool:
@@ -169,9 +177,10 @@ def _is_unsettled(one: Wanted, answer: Answer) -> bool:
         return True
     if not job.live:
         since_end = answer.asked - (job.end or job.seen)
-        nobody_named = job.state == "CANCELLED" and job.source == "squeue" and not job.by and since_end < ACCOUNTING_LAG
+        # squeue does not say who cancelled a job, nor its exit code.
+        half_told = job.source == "squeue" and not job.by and not job.exit_code and since_end < ACCOUNTING_LAG
         may_have_gone_on = not _is_over(job) and since_end > PURGED_SECONDS and not answer.in_queue(job)
-        return nobody_named or may_have_gone_on
+        return half_told or may_have_gone_on
     if not answer.in_queue(job):
         return True
     return one.unexplained is not None and (job.restarts or 0) > one.unexplained and not job.interruption

@@ -191,8 +191,8 @@ def _end_in_words(records: Records, job: Job) -> tuple[State, str, str]:
             f"SLURM could not start it on {job.nodes or 'its node'}",
             "Most often the run's folder cannot be written there: use a --runs-dir that all nodes share.",
         )
-    code = f" (exit code {job.exit_code})" if job.exit_code else ""
-    return "FAILED", f"it ended without a word: {job.state}{code}", ""
+    code = f", exit code {job.exit_code}" if job.exit_code else ""
+    return "FAILED", f"it ended without a word ({job.state}{code})", ""
 
 
 def _who_cancelled(records: Records, job: Job, never: bool) -> str:
