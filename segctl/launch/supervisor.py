@@ -23,6 +23,7 @@ from typing import Any
 
 from segctl.errors import SegctlError
 from segctl.launch import queue
+from segctl.launch.backends import observe
 from segctl.launch.inbox import Inbox, stop_grace
 from segctl.launch.outcome import Outcome
 from segctl.launch.plan import LaunchPlan
@@ -35,10 +36,13 @@ from segctl.runs.attempt import Attempt
 from segctl.runs.files import read_json
 from segctl.runs.process import hostname, identify
 from segctl.runs.run import Run
+from segctl.runs.state import FINAL
 
 log = logging.getLogger("segctl.supervisor")
 
 GO = b"go"  # the submitting command writes this when the attempt is recorded; without it nothing is started
+LOOK_EVERY = 1.0  # seconds between two looks at a run that is waited for
+_BEFORE_IT_STARTED: dict[str, Any] = {"state": "PENDING", "started": None, "ended": None}
 _WHILE_WAITING = "while it waited for its turn"
 
 
@@ -82,11 +86,14 @@ class Supervisor:
         return outcome
 
     def _wait_and_run(self, held: contextlib.ExitStack) -> Outcome:
+        if self._state == "PENDING":
+            self._clear_away()  # what an earlier attempt left, should its supervisor have been killed
+            if self._plan.after is not None and (why_not := self._wait_for(Run(Path(self._plan.after)))):
+                return Outcome("CANCELLED", why_not)
         ticket = held.enter_context(contextlib.closing(queue.enter(self._wish())))
         if self._state == "PENDING":
             # The submitting command waits for this word: whoever submits later gets a later place.
-            self._file.write(must=True, state="PENDING", reason="is starting", started=None, ended=None)
-            self._clear_away()  # what an earlier attempt left, should its supervisor have been killed
+            self._file.write(must=True, **_BEFORE_IT_STARTED, reason="is starting")
         if self._is_cancelled():
             return Outcome("CANCELLED", "before it started" if self._state == "PENDING" else _WHILE_WAITING)
         if not queue.wait(ticket, pause=self._pause, waiting=self._tell_what_is_waited_for):
@@ -98,6 +105,18 @@ class Supervisor:
         self._turn.start(gpus)
         self._file.write(**begins, state="RUNNING", gpus=list(gpus), history=list(self._history))
         return self._turn.finish()
+
+    def _wait_for(self, first: Run) -> str:
+        """Waits until another run has completed; returns why this one cannot follow it, nothing where it can."""
+        while True:
+            ((_, seen),) = observe([first])
+            if seen.state == "COMPLETED":
+                return ""
+            if seen.state in FINAL:
+                return f"{first.id}, which it was to follow, is {seen.state}"
+            self._file.write(must=True, **_BEFORE_IT_STARTED, reason=f"waits for {first.id}, which is {seen.state}")
+            if self._pause(LOOK_EVERY):
+                return _WHILE_WAITING
 
     def _wish(self) -> queue.Wish:
         among = tuple(gpu.identity for gpu in self._plan.gpus) if self._plan.device == "cuda" else ()

@@ -254,3 +254,27 @@ def test_a_request_to_cancel_goes_before_one_to_requeue(jobs: Jobs) -> None:
     jobs.until(lambda: of([run])[0].why, lambda why: why == "stopping to be requeued")
     found = cancel(run, runs_dir=run.path.parent)
     assert (found.state, found.why.endswith("stopped by SIGTERM with a checkpoint")) == ("CANCELLED", True)
+
+
+def test_a_run_follows_another_over_its_restarts(jobs: Jobs) -> None:
+    first = jobs.start(in_turns(2))
+    second = jobs.start("", after=str(first.path))
+    jobs.until(lambda: of([second])[0].why, lambda why: why == f"waits for {first.id}, which is RUNNING")
+    jobs.until(lambda: first.log_file(1, 0).exists() and first.log_file(1, 0).read_text(), bool)
+    requeue(first, runs_dir=first.path.parent)
+
+    assert [jobs.ended(run).state for run in (first, second)] == ["COMPLETED"] * 2
+    ended, began = (read_json(run.supervisor_file)[key] for run, key in ((first, "ended"), (second, "started")))  # type: ignore[index]
+    assert ended <= began
+
+
+def test_a_run_whose_predecessor_does_not_complete_never_starts(jobs: Jobs) -> None:
+    first = jobs.start(UNTIL_STOPPED)
+    second = jobs.start(UNTIL_STOPPED, after=str(first.path))
+    third = jobs.start(UNTIL_STOPPED, after=str(second.path))
+    assert cancel(first, runs_dir=first.path.parent).state == "CANCELLED"
+
+    for before, run in ((first, second), (second, third)):
+        found = jobs.ended(run)
+        assert (found.state, found.why) == ("CANCELLED", f"{before.id}, which it was to follow, is CANCELLED")
+        assert not (run.path / "up0").exists()
