@@ -9,6 +9,7 @@ from typing import Any, get_args
 import pytest
 import torch
 import torch.nn.functional as F
+from meta_models import on_meta
 from torch import Tensor, nn
 from torchvision.models import get_model
 
@@ -156,8 +157,7 @@ def test_mobilenet_v3_is_dilated_as_torchvision_dilates_it(name: str) -> None:
 
 def test_mobilenet_v2_is_dilated_as_mmsegmentation_dilates_it() -> None:
     """Its stages of output stride 8 have strides (1, 2, 2, 1, 1, 1, 1) and dilations (1, 1, 1, 2, 2, 4, 4)."""
-    with torch.device("meta"):
-        backbone = backbones.create("mobilenet_v2", output_stride=8)
+    backbone = on_meta(backbones.create, "mobilenet_v2", output_stride=8)
     blocks = [1, 2, 3, 4, 3, 3, 1]
     rates = [rate for rate, count in zip((1, 1, 1, 2, 2, 4, 4), blocks, strict=True) for _ in range(count)]
     assert dilations(backbone) == [1, *rates]
@@ -175,8 +175,7 @@ def test_output_stride_sets_the_strides_of_the_features(name: str) -> None:
 
 
 def test_densenet_dilates_the_blocks_behind_what_it_does_not_pool() -> None:
-    with torch.device("meta"):
-        layers = backbones.create("densenet121", output_stride=8).features
+    layers = on_meta(backbones.create, "densenet121", output_stride=8).features
     rates = [set(dilations(layers.get_submodule(f"denseblock{stage}"))) for stage in (1, 2, 3, 4)]
     assert rates == [{1}, {1}, {2}, {4}]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from meta_models import count, on_meta
 from torch import nn
 
 from segctl.plugin import model_traits
@@ -15,9 +16,7 @@ from segctl_models.bisenet import AttentionRefinement, FeatureFusion, bisenet
     [(21, False, 13_242_752), (21, True, 13_393_152), (19, False, 13_242_240)],
 )
 def test_same_number_of_parameters_as_the_release(num_classes: int, aux: bool, expected: int) -> None:
-    with torch.device("meta"):
-        model = bisenet(num_classes, aux=aux)
-    assert sum(parameter.numel() for parameter in model.parameters()) == expected
+    assert count(on_meta(bisenet, num_classes, aux=aux)) == expected
 
 
 def test_auxiliary_losses_weigh_as_much_as_the_principal_one() -> None:

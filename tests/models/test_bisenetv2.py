@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
+from meta_models import count, on_meta
 from torch import Tensor, nn
 
 from segctl_models.bisenetv2 import ContextEmbedding, GuidedAggregation, bisenetv2
@@ -46,8 +47,7 @@ AGGREGATION = 3 * conv(3, 128, 128) + 2 * (depthwise(128, 128) + 128 * 128)
 def test_parameters_are_those_of_table_1(num_classes: int) -> None:
     head = conv(3, 128, 1024) + 1025 * num_classes
     boosters = sum(conv(3, width, 128) + 129 * num_classes for width in (16, 32, 64, 128))
-    with torch.device("meta"):
-        counts = [sum(p.numel() for p in bisenetv2(num_classes, aux=aux).parameters()) for aux in (False, True)]
+    counts = [count(on_meta(bisenetv2, num_classes, aux=aux)) for aux in (False, True)]
     without = DETAIL + STEM + STAGES + CONTEXT + AGGREGATION + head
     assert counts == [without, without + boosters]
 

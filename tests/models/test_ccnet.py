@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
+from meta_models import count, on_meta
 from torch import Tensor, nn
 
 from segctl.errors import ConfigError
 from segctl_models.ccnet import CrissCrossAttention, RCCAHead, ccnet, criss_cross
-
-
-def on_meta(**options: object) -> nn.Module:
-    with torch.device("meta"):
-        return ccnet(21, **options)  # type: ignore[arg-type]
 
 
 def naive(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
@@ -40,7 +36,7 @@ def naive(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     ],
 )
 def test_same_number_of_parameters_as_the_release(options: dict[str, object], expected: int) -> None:
-    assert sum(parameter.numel() for parameter in on_meta(**options).parameters()) == expected
+    assert count(on_meta(ccnet, 21, **options)) == expected
 
 
 @pytest.mark.parametrize("size", [(4, 5), (5, 3), (1, 4), (4, 1), (1, 1)])
@@ -83,7 +79,7 @@ def test_applied_twice_it_reaches_every_position(recurrence: int, reached: int) 
 
 
 def test_the_head_applies_the_same_attention_twice_by_default() -> None:
-    head = on_meta().classifier
+    head = on_meta(ccnet, 21).classifier
     calls = []
     head.attention.register_forward_hook(lambda *_: calls.append(1))
     with torch.device("meta"):
@@ -97,7 +93,7 @@ def test_the_attention_starts_as_the_identity() -> None:
 
 
 def test_the_heads_have_leaky_activations_and_drop_whole_feature_maps() -> None:
-    model = on_meta()
+    model = on_meta(ccnet, 21)
     for head in (model.classifier, model.aux_classifier):
         kinds = {type(module) for module in head.modules()}
         assert {nn.LeakyReLU, nn.Dropout2d} <= kinds
@@ -106,7 +102,7 @@ def test_the_heads_have_leaky_activations_and_drop_whole_feature_maps() -> None:
 
 def test_a_head_without_recurrence_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"model\.recurrence"):
-        on_meta(recurrence=0)
+        on_meta(ccnet, 21, recurrence=0)
 
 
 def test_a_batch_of_one_image_trains() -> None:

@@ -6,6 +6,7 @@ import pytest
 import release_layout as release
 import torch
 import torch.nn.functional as F
+from meta_models import count, on_meta
 from torch import nn
 
 from segctl.errors import ConfigError
@@ -14,8 +15,7 @@ from segctl_models.cgnet import CGBlock, cgnet
 
 @pytest.mark.parametrize(("num_classes", "expected"), [(21, 496_818), (19, 496_306)])
 def test_same_number_of_parameters_as_the_release(num_classes: int, expected: int) -> None:
-    with torch.device("meta"):
-        assert sum(parameter.numel() for parameter in cgnet(num_classes).parameters()) == expected
+    assert count(on_meta(cgnet, num_classes)) == expected
 
 
 def released(classes: int) -> release.Shapes:
@@ -46,8 +46,7 @@ def released(classes: int) -> release.Shapes:
 
 @pytest.mark.parametrize("classes", [11, 19])
 def test_checkpoints_of_the_release_differ_in_names_alone(classes: int) -> None:
-    with torch.device("meta"):
-        model = cgnet(classes)
+    model = on_meta(cgnet, classes)
 
     assert release.of_model(model) == released(classes)
     assert {m.eps for m in model.modules() if isinstance(m, nn.BatchNorm2d)} == {1e-3}

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
+from meta_models import count, on_meta
 from torch import Tensor, nn
 
 from segctl.plugin import model_traits
 from segctl_models.danet import ChannelAttention, DANet, PositionAttention, danet
-
-
-def on_meta(**options: object) -> nn.Module:
-    with torch.device("meta"):
-        return danet(21, **options)  # type: ignore[arg-type]
 
 
 class Features(nn.Module):
@@ -32,17 +28,17 @@ class Features(nn.Module):
     ("backbone", "expected"), [("resnet50", 47_465_729), ("resnet101", 66_457_857), ("resnet152", 82_101_505)]
 )
 def test_same_number_of_parameters_as_the_release(backbone: str, expected: int) -> None:
-    assert sum(parameter.numel() for parameter in on_meta(backbone=backbone).parameters()) == expected
+    assert count(on_meta(danet, 21, backbone=backbone)) == expected
 
 
 def test_the_last_stage_has_the_dilations_4_8_16() -> None:
-    assert [block.conv2.dilation[0] for block in on_meta().backbone.layer4] == [4, 8, 16]
-    assert [block.conv2.dilation[0] for block in on_meta(multi_grid=False).backbone.layer4] == [2, 4, 4]
+    assert [block.conv2.dilation[0] for block in on_meta(danet, 21).backbone.layer4] == [4, 8, 16]
+    assert [block.conv2.dilation[0] for block in on_meta(danet, 21, multi_grid=False).backbone.layer4] == [2, 4, 4]
 
 
 @pytest.mark.parametrize("backbone", ["resnet18", "mobilenet_v2"])
 def test_backbones_without_three_blocks_in_the_last_stage_do_without(backbone: str) -> None:
-    assert on_meta(backbone=backbone)
+    assert on_meta(danet, 21, backbone=backbone)
 
 
 def test_its_loss_weights_all_three_classifiers_alike() -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from meta_models import count, on_meta
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -13,15 +14,6 @@ from segctl.errors import WeightsError
 from segctl_models.backbones.xception import Xception, XceptionBlock
 from segctl_models.deeplabv3_plus import Decoder, DeepLabV3Plus, deeplabv3_plus
 from segctl_models.layers.separable import SeparableConv
-
-
-def count(module: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in module.parameters())
-
-
-def on_meta(num_classes: int = 21, **options: object) -> DeepLabV3Plus:
-    with torch.device("meta"):
-        return deeplabv3_plus(num_classes, **options)  # type: ignore[arg-type, return-value]
 
 
 def multiply_adds(model: nn.Module, height: int, width: int) -> float:
@@ -33,12 +25,12 @@ def multiply_adds(model: nn.Module, height: int, width: int) -> float:
 
 @pytest.fixture(scope="module")
 def xception() -> DeepLabV3Plus:
-    return on_meta()
+    return on_meta(deeplabv3_plus, 21)
 
 
 @pytest.mark.parametrize(("num_classes", "expected"), [(21, 41_055_413), (19, 41_054_899)])
 def test_same_number_of_parameters_as_the_authors_xception65(num_classes: int, expected: int) -> None:
-    model = on_meta(num_classes)
+    model = on_meta(deeplabv3_plus, num_classes)
     assert count(model) == expected
     assert count(model.backbone) == 37_867_312
 
@@ -47,23 +39,24 @@ def test_parameters_on_mobilenet_v2_are_the_sum_of_its_parts() -> None:
     backbone = 3_504_872 - 1_281_000 - (320 * 1280 + 2 * 1280)  # torchvision's, less classifier and last convolution
     branch = 320 * 256 + 2 * 256
     fast = backbone + 2 * branch + 2 * 256 * 256 + 2 * 256 + 257 * 21
-    assert count(on_meta(backbone="mobilenet_v2", atrous=False, decoder=False)) == fast
+    assert count(on_meta(deeplabv3_plus, 21, backbone="mobilenet_v2", atrous=False, decoder=False)) == fast
     separable = {c: c * 9 + 2 * c + c * 256 + 2 * 256 for c in (320, 304, 256)}
     decoder = 24 * 48 + 2 * 48 + separable[304] + separable[256]
-    assert count(on_meta(backbone="mobilenet_v2")) == fast + 3 * separable[320] + 3 * 256 * 256 + decoder
+    model = on_meta(deeplabv3_plus, 21, backbone="mobilenet_v2")
+    assert count(model) == fast + 3 * separable[320] + 3 * 256 * 256 + decoder
 
 
 def test_same_multiply_adds_as_the_release(xception: DeepLabV3Plus) -> None:
     """Those of MobileNetV2 stand in the release's model zoo, which rounds."""
     assert multiply_adds(xception, 513, 513) == pytest.approx(54.04, rel=1e-3)
-    assert multiply_adds(on_meta(output_stride=8), 480, 480) == pytest.approx(301.63 / 2, rel=1e-3)
-    fast = on_meta(backbone="mobilenet_v2", atrous=False, decoder=False)
+    assert multiply_adds(on_meta(deeplabv3_plus, 21, output_stride=8), 480, 480) == pytest.approx(301.63 / 2, rel=1e-3)
+    fast = on_meta(deeplabv3_plus, 21, backbone="mobilenet_v2", atrous=False, decoder=False)
     assert multiply_adds(fast, 513, 513) == pytest.approx(2.75, rel=0.01)
 
 
 @pytest.mark.parametrize("backbone", ["resnet18", "densenet121", "mobilenet_v2", "mobilenet_v3_small", "xception65"])
 def test_backbones_of_other_families_fit(backbone: str) -> None:
-    model = on_meta(backbone=backbone, output_stride=8, aux=True).train()
+    model = on_meta(deeplabv3_plus, 21, backbone=backbone, output_stride=8, aux=True).train()
     outputs = model(torch.empty(2, 3, 64, 128, device="meta"))
     assert {name: tuple(x.shape) for name, x in outputs.items()} == {"out": (2, 21, 64, 128), "aux": (2, 21, 8, 16)}
     assert list(model.eval()(torch.empty(1, 3, 33, 65, device="meta"))) == ["out"]
@@ -71,7 +64,7 @@ def test_backbones_of_other_families_fit(backbone: str) -> None:
 
 @pytest.mark.parametrize(("stride", "expected"), [(16, [6, 12, 18]), (8, [12, 24, 36])])
 def test_the_rates_follow_the_output_stride(stride: int, expected: list[int]) -> None:
-    pyramid = on_meta(output_stride=stride).aspp.convs
+    pyramid = on_meta(deeplabv3_plus, 21, output_stride=stride).aspp.convs
     assert [branch.conv_dw.dilation[0] for branch in pyramid if isinstance(branch, SeparableConv)] == expected
 
 
@@ -122,8 +115,7 @@ def test_the_low_level_feature_is_block_2_s_second_separable_convolution(xceptio
 def test_a_stride_of_xception_that_becomes_a_dilation_dilates_the_blocks_behind_it(
     output_stride: int, dilations: list[int]
 ) -> None:
-    with torch.device("meta"):
-        backbone = Xception(output_stride=output_stride)
+    backbone = on_meta(Xception, output_stride=output_stride)
     assert [block.stack["conv1"].conv_dw.dilation[0] for block in backbone.blocks] == dilations
     features = backbone(torch.empty(1, 3, 64, 128, device="meta"))
     strides = [2, *(min(stride, output_stride) for stride in (4, 8, 16, 32))]
@@ -133,8 +125,7 @@ def test_a_stride_of_xception_that_becomes_a_dilation_dilates_the_blocks_behind_
 
 
 def test_multi_grid_multiplies_the_dilations_of_the_last_block() -> None:
-    with torch.device("meta"):
-        backbone = Xception(output_stride=16, multi_grid=(1, 2, 4))
+    backbone = on_meta(Xception, output_stride=16, multi_grid=(1, 2, 4))
     assert [conv.conv_dw.dilation[0] for conv in backbone.blocks[20].stack.values()] == [2, 4, 8]
     assert [conv.conv_dw.dilation[0] for conv in backbone.blocks[19].stack.values()] == [1, 1, 1]
 
@@ -154,7 +145,7 @@ def test_the_shortcut_takes_the_block_s_input_as_it_is(training: bool) -> None:
 
 def test_there_is_nothing_to_download_for_xception() -> None:
     with pytest.raises(WeightsError) as caught:
-        on_meta(pretrained=True)
+        on_meta(deeplabv3_plus, 21, pretrained=True)
     assert caught.value.message == "There are no ImageNet weights to download for the backbone Xception."
     assert "--model.weights" in caught.value.hint
 

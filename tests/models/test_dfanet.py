@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from meta_models import count, on_meta
 from torch import nn
 
 from segctl_models.dfanet import Block, FCAttention, dfanet
@@ -11,8 +12,7 @@ from segctl_models.dfanet import Block, FCAttention, dfanet
 
 @pytest.mark.parametrize(("num_classes", "expected"), [(21, 2_188_368), (19, 2_187_216)])
 def test_same_number_of_parameters_as_the_public_version(num_classes: int, expected: int) -> None:
-    with torch.device("meta"):
-        assert sum(parameter.numel() for parameter in dfanet(num_classes).parameters()) == expected
+    assert count(on_meta(dfanet, num_classes)) == expected
 
 
 def test_each_network_starts_where_the_one_before_had_its_first_stage() -> None:

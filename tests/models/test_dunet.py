@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from meta_models import count, on_meta
 
 from segctl.errors import WeightsError
 from segctl_models.dunet import DUpsampling, dunet
@@ -13,11 +14,10 @@ from segctl_models.dunet import DUpsampling, dunet
 
 def test_the_decoder_has_as_many_parameters_as_a_public_reimplementation() -> None:
     """Its 8,293,729 include P, which is 256 x 5376 like W and only serves to find W, but not the tiles' mean."""
-    with torch.device("meta"):
-        model = dunet(21)
+    model = on_meta(dunet, 21)
     decoder = (model.low_level, model.fuse, model.upsample)
     expected = 8_293_729 - 256 * 5376 + 5376
-    assert sum(parameter.numel() for part in decoder for parameter in part.parameters()) == expected
+    assert count(*decoder) == expected
 
 
 def test_a_position_s_scores_fill_its_tile_row_by_row() -> None:

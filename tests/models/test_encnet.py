@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from meta_models import count, on_meta
 from torch import Tensor, nn
 
 from segctl_models.encnet import ContextEncoding, Encoding, encnet
@@ -22,17 +23,14 @@ from segctl_models.encnet import ContextEncoding, Encoding, encnet
     ],
 )
 def test_same_number_of_parameters_as_the_release(num_classes: int, options: dict[str, Any], expected: int) -> None:
-    with torch.device("meta"):
-        model = encnet(num_classes, **options)
-    assert sum(parameter.numel() for parameter in model.parameters()) == expected
+    assert count(on_meta(encnet, num_classes, **options)) == expected
 
 
 def test_the_head_is_the_release_s() -> None:
     """2048 to 512 channels, 32 codewords, attention, and two classifiers of 513 x 21."""
-    with torch.device("meta"):
-        model = encnet(21)
+    model = on_meta(encnet, 21)
     heads = (model.conv5, model.context, model.classifier, model.presence)
-    assert sum(parameter.numel() for head in heads for parameter in head.parameters()) == 10_002_058
+    assert count(*heads) == 10_002_058
 
 
 def encoded_by_the_equations(layer: Encoding, x: Tensor) -> Tensor:

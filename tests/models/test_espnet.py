@@ -8,6 +8,7 @@ import pytest
 import release_layout as release
 import torch
 import torch.nn.functional as F
+from meta_models import count, on_meta
 from torch import nn
 
 from segctl.errors import ConfigError, WeightsError
@@ -16,10 +17,7 @@ from segctl_models.espnet import ESP, espnet
 
 def test_it_is_180_times_smaller_than_pspnet() -> None:
     """The paper's abstract, with the 65.7 million parameters that its introduction counts for PSPNet."""
-    with torch.device("meta"):
-        count = sum(parameter.numel() for parameter in espnet(20).parameters())
-
-    assert round(65.7e6 / count) == 180
+    assert round(65.7e6 / count(on_meta(espnet, 20))) == 180
 
 
 def encoder(classes: int, p: int, q: int) -> release.Shapes:
@@ -107,8 +105,7 @@ def test_few_classes(classes: int) -> None:
 
 
 def test_depths_are_options() -> None:
-    with torch.device("meta"):
-        model = espnet(2, p=1, q=5)
+    model = on_meta(espnet, 2, p=1, q=5)
 
     assert [len(model.backbone.level2), len(model.backbone.level3)] == [1, 5]
     with pytest.raises(ConfigError, match=r"model\.p: 0 is not"):

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
+from meta_models import count, on_meta
 from torch import nn
 
 from segctl.errors import ConfigError, WeightsError
@@ -23,15 +24,14 @@ def test_same_number_of_parameters_as_the_release(scale: float, with_21: int, wi
     with torch.device("meta"):
         models = [espnetv2(classes, scale=scale) for classes in (21, 19)]
 
-    counts = [sum(parameter.numel() for parameter in model.parameters()) for model in models]
+    counts = [count(model) for model in models]
     assert counts == [with_21 - unused, with_19 - unused]
     assert counts[0] == pytest.approx(with_21, rel=0.002)
 
 
 def test_dilations_follow_from_how_far_a_level_may_see() -> None:
     """Table 1's network: at most 13, 11, 9 and 7 pixels; what would see more sees 3."""
-    with torch.device("meta"):
-        model = espnetv2(5)
+    model = on_meta(espnetv2, 5)
 
     units = {name: unit for name, unit in model.named_modules() if isinstance(unit, EESP)}
     found = {name: [branch.dilation[0] for branch in unit.branches] for name, unit in units.items()}

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
+from meta_models import on_meta
 from torch import Tensor, nn
 from torchvision.models import get_model
 
@@ -50,8 +51,7 @@ def test_fc6_and_fc7_compute_what_the_classifier_did(pretrained: tuple[nn.Module
 @torch.no_grad()
 def test_the_features_are_torchvision_s(pretrained: tuple[nn.Module, dict[str, Tensor]]) -> None:
     model, state = pretrained
-    with torch.device("meta"):
-        reference = get_model("vgg16").features
+    reference = on_meta(get_model, "vgg16").features
     reference.load_state_dict(
         {k.removeprefix("features."): v for k, v in state.items() if k.startswith("features.")}, assign=True
     )

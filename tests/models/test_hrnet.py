@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+from meta_models import count, on_meta
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
@@ -15,10 +16,6 @@ from segctl_models.hrnet import hrnet
 from segctl_models.hrnet_ocr import OCR, gather, hrnet_ocr
 
 BACKBONES = {"hrnet_w18": 9_562_260, "hrnet_w32": 29_305_536, "hrnet_w48": 65_325_120}  # of the release, as in timm
-
-
-def count(module: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in module.parameters())
 
 
 def random_statistics(module: nn.Module) -> nn.Module:
@@ -42,16 +39,14 @@ def random_statistics(module: nn.Module) -> nn.Module:
     ],
 )
 def test_same_number_of_parameters_as_the_release(backbone: str, num_classes: int, expected: int) -> None:
-    with torch.device("meta"):
-        model = hrnet(num_classes, backbone=backbone)
+    model = on_meta(hrnet, num_classes, backbone=backbone)
     assert count(model) == expected
     assert count(model.backbone) == BACKBONES[backbone]
 
 
 @pytest.mark.parametrize(("backbone", "streams"), [("hrnet_w18", 270), ("hrnet_w48", 720)])
 def test_ocr_s_parameters_are_the_sum_of_its_layers(backbone: str, streams: int) -> None:
-    with torch.device("meta"):
-        model = hrnet_ocr(19, backbone=backbone)
+    model = on_meta(hrnet_ocr, 19, backbone=backbone)
     regions = (streams + 1) * streams + 2 * streams + (streams + 1) * 19
     pixels = (9 * streams + 1) * 512 + 2 * 512
     query = key = 512 * 256 + 256 * 256 + 4 * 256

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
+from meta_models import count, on_meta
 from torch import nn
 
 from segctl_models.lednet import AttentionPyramid, Downsampler, SplitShuffle, channel_shuffle, lednet
@@ -13,13 +14,11 @@ from segctl_models.lednet import AttentionPyramid, Downsampler, SplitShuffle, ch
 @pytest.mark.parametrize(("num_classes", "expected"), [(19, 922_821), (20, 923_083), (21, 923_345)])
 def test_same_number_of_parameters_as_the_release(num_classes: int, expected: int) -> None:
     """Without its encoder's output convolution, which only its own pre-training uses."""
-    with torch.device("meta"):
-        assert sum(parameter.numel() for parameter in lednet(num_classes).parameters()) == expected
+    assert count(on_meta(lednet, num_classes)) == expected
 
 
 def test_encoder_is_that_of_table_1() -> None:
-    with torch.device("meta"):
-        layers = list(lednet(19).encoder)
+    layers = list(on_meta(lednet, 19).encoder)
     units = [
         (layer.left[0].in_channels * 2, layer.left[5].dilation[0], layer.dropout.p)
         if isinstance(layer, SplitShuffle)

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from meta_models import count, on_meta
 
 from segctl_models.lraspp import lraspp
 
@@ -25,6 +26,5 @@ def test_it_reads_the_maps_of_stride_8_and_16(backbone: Any, low: int, high: int
 
 def test_the_head_is_as_small_as_its_four_convolutions() -> None:
     """A 1x1 convolution and its normalisation, one for the attention, and the two that classify."""
-    with torch.device("meta"):
-        head = lraspp(19, backbone="mobilenet_v2", channels=64).classifier
-    assert sum(p.numel() for p in head.parameters()) == (320 * 64 + 2 * 64) + 320 * 64 + (32 + 1) * 19 + (64 + 1) * 19
+    head = on_meta(lraspp, 19, backbone="mobilenet_v2", channels=64).classifier
+    assert count(head) == (320 * 64 + 2 * 64) + 320 * 64 + (32 + 1) * 19 + (64 + 1) * 19

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
+from meta_models import count, on_meta
 from torch import Tensor, nn
 
 from segctl_models.layers.attention import attend, attend_within_regions
 from segctl_models.ocnet import ASPOC, BaseOC, ObjectContext, PyramidOC, ocnet
-
-
-def on_meta(**options: object) -> nn.Module:
-    with torch.device("meta"):
-        return ocnet(21, **options)  # type: ignore[arg-type]
 
 
 def naive(query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
@@ -38,8 +34,7 @@ def inputs(size: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
 )
 def test_same_number_of_parameters_as_the_release(context: str, without_aux: int, with_aux: int) -> None:
     for aux, expected in ((False, without_aux), (True, with_aux)):
-        model = on_meta(context=context, aux=aux)
-        assert sum(parameter.numel() for parameter in model.parameters()) == expected
+        assert count(on_meta(ocnet, 21, context=context, aux=aux)) == expected
 
 
 def test_attention_weights_by_softmax_of_scaled_products() -> None:
@@ -117,14 +112,14 @@ def test_asp_oc_has_the_rates_of_the_output_stride(output_stride: int, rates: li
 
 @pytest.mark.parametrize("context", ["base", "asp"])
 def test_activations_are_leaky(context: str) -> None:
-    model = on_meta(context=context)
+    model = on_meta(ocnet, 21, context=context)
     kinds = [type(m) for head in (model.classifier, model.aux_classifier) for m in head.modules()]
     assert nn.LeakyReLU in kinds
     assert not {nn.ReLU, nn.Dropout} & set(kinds)
 
 
 def test_the_pyramid_starts_and_is_supervised_linearly_as_in_the_release() -> None:
-    model = on_meta(context="pyramid")
+    model = on_meta(ocnet, 21, context="pyramid")
     assert [type(m) for m in model.classifier[0]] == [nn.Conv2d, nn.BatchNorm2d]
     assert [type(m) for m in model.aux_classifier[0]] == [nn.Conv2d, nn.BatchNorm2d]
 

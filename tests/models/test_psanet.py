@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
+from meta_models import count, on_meta
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from segctl.errors import ConfigError
 from segctl_models.psanet import PointwiseSpatialAttention, psanet, spread
-
-
-def on_meta(**options: object) -> nn.Module:
-    with torch.device("meta"):
-        return psanet(21, **options)  # type: ignore[arg-type]
 
 
 def predicted(masks: Tensor, p: tuple[int, int], q: tuple[int, int]) -> Tensor:
@@ -35,7 +31,7 @@ def predicted(masks: Tensor, p: tuple[int, int], q: tuple[int, int]) -> Tensor:
     ],
 )
 def test_same_number_of_parameters_as_the_release(options: dict[str, object], expected: int) -> None:
-    assert sum(parameter.numel() for parameter in on_meta(**options).parameters()) == expected
+    assert count(on_meta(psanet, 21, **options)) == expected
 
 
 @pytest.mark.parametrize("size", [(3, 3), (2, 3), (4, 6), (1, 5)])
@@ -91,11 +87,11 @@ def test_nothing_comes_from_out_of_reach() -> None:
 @pytest.mark.parametrize("mask", [0, 58])
 def test_a_mask_without_a_middle_is_refused(mask: int) -> None:
     with pytest.raises(ConfigError, match=r"model\.mask"):
-        on_meta(mask=mask)
+        on_meta(psanet, 21, mask=mask)
 
 
 def test_the_backbone_and_the_dropout_are_the_release_s() -> None:
-    model = on_meta()
+    model = on_meta(psanet, 21)
     assert [block.conv2.dilation[0] for block in model.backbone.layer3] == [2] * 6
     assert [block.conv2.dilation[0] for block in model.backbone.layer4] == [4] * 3
     assert [type(m) for m in model.modules() if "Dropout" in type(m).__name__] == [nn.Dropout2d, nn.Dropout2d]

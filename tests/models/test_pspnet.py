@@ -5,16 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
+from meta_models import count, on_meta
 from torch import nn
 
 from segctl.errors import ConfigError
 from segctl_models.layers.pyramid_pooling import PyramidPooling, pool_to_grid
 from segctl_models.pspnet import PSPHead, pspnet
-
-
-def on_meta(**options: object) -> nn.Module:
-    with torch.device("meta"):
-        return pspnet(21, **options)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -29,24 +25,24 @@ def on_meta(**options: object) -> nn.Module:
     ],
 )
 def test_same_number_of_parameters_as_the_release(options: dict[str, object], expected: int) -> None:
-    assert sum(parameter.numel() for parameter in on_meta(**options).parameters()) == expected
+    assert count(on_meta(pspnet, 21, **options)) == expected
 
 
 def test_all_blocks_of_a_dilated_stage_are_dilated_alike() -> None:
-    backbone = on_meta().backbone
+    backbone = on_meta(pspnet, 21).backbone
     assert [block.conv2.dilation for block in backbone.layer3] == [(2, 2)] * 6
     assert [block.conv2.dilation for block in backbone.layer4] == [(4, 4)] * 3
 
 
 def test_dropout_is_of_whole_feature_maps() -> None:
-    kinds = [type(module) for module in on_meta().modules() if "Dropout" in type(module).__name__]
+    kinds = [type(module) for module in on_meta(pspnet, 21).modules() if "Dropout" in type(module).__name__]
     assert kinds == [nn.Dropout2d, nn.Dropout2d]
 
 
 def test_only_a_resnet_has_another_stem() -> None:
-    assert on_meta(backbone="mobilenet_v2").backbone.channels
+    assert on_meta(pspnet, 21, backbone="mobilenet_v2").backbone.channels
     with pytest.raises(ConfigError, match="stem"):
-        on_meta(backbone="mobilenet_v2", stem="v1c")
+        on_meta(pspnet, 21, backbone="mobilenet_v2", stem="v1c")
 
 
 @pytest.mark.parametrize("bins", [1, 2, 3, 6])

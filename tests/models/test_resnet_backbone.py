@@ -6,6 +6,7 @@ from typing import get_args
 
 import pytest
 import torch
+from meta_models import count, on_meta
 from torch import nn
 from torchvision import models
 
@@ -39,15 +40,13 @@ def test_the_first_dilated_block_is_contracted() -> None:
 @pytest.mark.parametrize(("stride", "rates"), [(16, [2, 4, 8]), (8, [4, 8, 16])])
 def test_multi_grid_multiplies_the_dilation(stride: int, rates: list[int]) -> None:
     """DeepLabv3, section 3.1: "when output_stride = 16 and Multi Grid = (1, 2, 4), the rates are 2 · (1, 2, 4)"."""
-    with torch.device("meta"):
-        model = deeplabv3(21, output_stride=stride, multi_grid=True)
+    model = on_meta(deeplabv3, 21, output_stride=stride, multi_grid=True)
     assert dilations(model.backbone.layer4) == rates
 
 
 @pytest.mark.parametrize(("stride", "rates"), [(16, [6, 12, 18]), (8, [12, 24, 36])])
 def test_the_pyramid_s_rates_follow_the_output_stride(stride: int, rates: list[int]) -> None:
-    with torch.device("meta"):
-        model = deeplabv3(21, output_stride=stride)
+    model = on_meta(deeplabv3, 21, output_stride=stride)
     assert dilations(next(m for m in model.modules() if isinstance(m, ASPP))) == rates
 
 
@@ -66,8 +65,7 @@ def test_parameters_are_torchvision_s_without_the_classifier(name: str) -> None:
 
 def test_without_contraction_all_blocks_of_a_stage_are_dilated_alike() -> None:
     """As in semseg, the authors' release of PSPNet."""
-    with torch.device("meta"):
-        backbone = ResNet("resnet50", output_stride=8, contracted=False)
+    backbone = on_meta(ResNet, "resnet50", output_stride=8, contracted=False)
     assert dilations(backbone.layer3) == [2] * 6
     assert dilations(backbone.layer4) == [4] * 3
 
@@ -81,7 +79,7 @@ def test_a_deep_stem_has_three_convolutions(stem: Stem, widths: tuple[int, int, 
     assert [(m.out_channels, m.kernel_size[0], m.stride[0]) for m in convs] == [
         (width, 3, stride) for width, stride in zip(widths, (2, 1, 1), strict=True)
     ]
-    assert sum(p.numel() for p in deep.parameters()) - sum(p.numel() for p in plain.parameters()) == more
+    assert count(deep) - count(plain) == more
     assert deep.imagenet is None
 
 

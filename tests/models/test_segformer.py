@@ -7,15 +7,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from meta_models import count, on_meta
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from segctl_models.backbones.mit import Attention, MiT
 from segctl_models.segformer import AllMLPDecoder, segformer
-
-
-def count(module: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in module.parameters())
 
 
 @pytest.mark.parametrize(
@@ -31,8 +28,7 @@ def count(module: nn.Module) -> int:
 )
 def test_same_number_of_parameters_as_the_authors(variant: str, encoder: int, expected: dict[int, int]) -> None:
     for num_classes, parameters in expected.items():
-        with torch.device("meta"):
-            model = segformer(num_classes, variant=variant)  # type: ignore[arg-type]
+        model = on_meta(segformer, num_classes, variant=variant)
         assert count(model.backbone) == encoder
         assert count(model) == parameters
 
@@ -56,11 +52,10 @@ def _around(stage: int) -> tuple[str, str, str]:
     return f"patch_embed{stage}.proj", f"patch_embed{stage}.norm", f"norm{stage}"
 
 
-@pytest.mark.parametrize("segments", [True, False])
-def test_the_authors_files_on_the_hub_fit(segments: bool, tmp_path: Path) -> None:
+def hub_file(segments: bool) -> dict[str, Tensor]:
     """Names and shapes of ``nvidia/segformer-b0-finetuned-ade-512-512`` and of ``nvidia/mit-b0``, with other values."""
     torch.manual_seed(0)
-    state = {}
+    state: dict[str, Tensor] = {}
 
     def layer(name: str, *shape: int, bias: bool = True) -> None:
         state[f"{name}.weight"] = torch.randn(shape)
@@ -93,6 +88,12 @@ def test_the_authors_files_on_the_hub_fit(segments: bool, tmp_path: Path) -> Non
         layer("decode_head.classifier", 7, 256, 1, 1)
     else:
         layer("classifier", 1000, 256)
+    return state
+
+
+@pytest.mark.parametrize("segments", [True, False])
+def test_the_authors_files_on_the_hub_fit(segments: bool, tmp_path: Path) -> None:
+    state = hub_file(segments)
     torch.save(state, tmp_path / "pytorch_model.bin")
     loaded = segformer(7, weights=str(tmp_path / "pytorch_model.bin")).state_dict()
 
@@ -109,8 +110,7 @@ def test_the_authors_files_on_the_hub_fit(segments: bool, tmp_path: Path) -> Non
 
 
 def test_the_features_have_the_declared_channels_and_strides() -> None:
-    with torch.device("meta"):
-        backbone = MiT("mit_b0")
+    backbone = on_meta(MiT, "mit_b0")
     features = backbone(torch.empty(1, 3, 65, 97, device="meta"))
     assert [tuple(x.shape[1:]) for x in features] == [(32, 17, 25), (64, 9, 13), (160, 5, 7), (256, 3, 4)]
 

@@ -7,14 +7,10 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from meta_models import count, on_meta
 from torch import Tensor, nn
 
 from segctl_models.unet import UNet, unet
-
-
-def parameters(**options: Any) -> int:
-    with torch.device("meta"):
-        return sum(p.numel() for p in unet(**options).parameters())
 
 
 @pytest.mark.parametrize(
@@ -27,7 +23,7 @@ def parameters(**options: Any) -> int:
     ],
 )
 def test_same_number_of_parameters_as_the_release(options: dict[str, Any], expected: int) -> None:
-    assert parameters(num_classes=1, **options) == expected
+    assert count(on_meta(unet, 1, **options)) == expected
 
 
 def figure_1(model: nn.Module, image: Tensor) -> Tensor:

@@ -7,16 +7,12 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from meta_models import count, on_meta
 from torch import Tensor, nn
 
 from segctl_models.upernet import UPerHead, upernet
 
 SLOW = pytest.mark.slow
-
-
-def parameters(backbone: Any) -> int:
-    with torch.device("meta"):
-        return sum(p.numel() for p in upernet(150, backbone=backbone).parameters())
 
 
 @pytest.mark.parametrize(
@@ -31,7 +27,7 @@ def test_parameters_are_those_of_the_release(backbone: Any, expected: int, width
     """Counted in the port of mmsegmentation's models in transformers, with the auxiliary head; here without the scale
     and shift of the normalisation behind the first three stages.
     """
-    assert parameters(backbone) == expected - 2 * sum(widths)
+    assert count(on_meta(upernet, 150, backbone=backbone)) == expected - 2 * sum(widths)
 
 
 @pytest.mark.parametrize(
@@ -46,7 +42,7 @@ def test_parameters_are_those_of_the_release(backbone: Any, expected: int, width
 )
 def test_parameters_are_those_that_papers_report_for_ade20k(backbone: Any, millions: int) -> None:
     """Swin (https://arxiv.org/abs/2103.14030), Table 3, and ConvNeXt (https://arxiv.org/abs/2201.03545), Table 4."""
-    assert parameters(backbone) == pytest.approx(millions * 1e6, rel=0.01)
+    assert count(on_meta(upernet, 150, backbone=backbone)) == pytest.approx(millions * 1e6, rel=0.01)
 
 
 def randomised(head: nn.Module) -> nn.Module:
