@@ -19,12 +19,7 @@ class Dice(Tversky):
     coefficient of a class is ``(sum p t + s) / ((sum p + sum t) / 2 + s)``: the denominator has no squares, unlike
     V-Net's. A class without a labelled pixel costs nothing; a batch without one gives 0.
 
-    Args:
-        smooth: The s that is added to numerator and denominator.
-        average: Over which classes the mean is taken: those that occur in the batch, or all, where those that do not
-            count as 0.
-
-    For the other options, and for what is raised, see `MapLoss`. Class weights make the mean a weighted one.
+    It is the loss `Tversky` with alpha = beta = 0.5, and has its other options.
     """
 
     def __init__(
