@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from segctl import local_code
 from segctl.code_files import Tree, amount_text, collect, importable
 from segctl.errors import LaunchError, listing
+from segctl.runs.code import with_snapshot
 from segctl.runs.run import Run
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
     from segctl.config.schema import Config
 
-__all__ = ["Snapshot", "survey", "take"]
+__all__ = ["Snapshot", "preflight", "survey", "take"]
 
 _SECONDS = 120.0  # for a Python to start; a cold network disk takes its time
 _METADATA = "metadata"
@@ -44,6 +45,24 @@ for name in json.load(sys.stdin):
     except (ImportError, ValueError, AttributeError): continue
     if spec: found[name] = [spec.origin if spec.has_location else None, list(spec.submodule_search_locations or [])]
 sys.stdout.write("\\n" + json.dumps({"path": sys.path, "found": found}))
+"""
+# Tries a run's configuration as `segctl.bridge` does, but with the code of the run.
+_TRY = """
+import sys
+if not getattr(sys.flags, "safe_path", False): del sys.path[0]
+import json
+from pathlib import Path
+from segctl import bridge
+from segctl.config.load import load
+from segctl.errors import SegctlError
+given = json.load(sys.stdin)
+try:
+    config = load(given["config"])
+    if given["checkpoint"] is not None: notices = bridge.preflight_evaluation(config, Path(given["checkpoint"]))
+    else: notices = bridge.preflight(config, processes=given["processes"], from_checkpoint=given["from_checkpoint"])
+    said = {"notices": list(notices)}
+except SegctlError as error: said = {"message": error.message, "hint": error.hint}
+sys.stdout.write("\\n" + json.dumps(said))
 """
 
 
@@ -138,25 +157,30 @@ def probe(names: Iterable[str], environ: Mapping[str, str]) -> Seen:
     Raises:
         LaunchError: It cannot be started.
     """
+    answer = _python(_PROBE, sorted(names), environ, "cannot say what the job will import")
+    folders = {name: local_code.folder_of(origin, locations) for name, (origin, locations) in answer["found"].items()}
+    return Seen(tuple(Path(entry).resolve() for entry in answer["path"]), folders)
+
+
+def _python(program: str, given: Any, environ: Mapping[str, str], fails: str) -> Any:
+    """What a program answers that is run by a fresh Python, both in JSON."""
     try:
         done = subprocess.run(
-            [sys.executable, "-c", _PROBE],
-            input=json.dumps(sorted(names)),
+            [sys.executable, "-c", program],
+            input=json.dumps(given),
             env=dict(environ),
             capture_output=True,
             text=True,
             timeout=_SECONDS,
             check=True,
         )
-        answer = json.loads(done.stdout.splitlines()[-1])
+        return json.loads(done.stdout.splitlines()[-1])
     except (OSError, subprocess.SubprocessError, ValueError, IndexError) as error:
         said = str(getattr(error, "stderr", "") or error).strip().splitlines()
         raise LaunchError(
-            f"{sys.executable} cannot say what the job will import: {said[-1] if said else type(error).__name__}.",
-            "Try it: does it start by itself?",
+            f"{sys.executable} {fails}: {said[-1] if said else type(error).__name__}.",
+            "What stands in its way is in PYTHONPATH or in the environment's site-packages.",
         ) from error
-    folders = {name: local_code.folder_of(origin, locations) for name, (origin, locations) in answer["found"].items()}
-    return Seen(tuple(Path(entry).resolve() for entry in answer["path"]), folders)
 
 
 def _metadata(modules: Sequence[str]) -> dict[str, str]:
@@ -227,3 +251,26 @@ def _verify(snapshot: Snapshot, run: Run) -> None:
                 f"{name} cannot be frozen: Python would import it from {place} all the same.",
                 "Its installation goes before PYTHONPATH. Install it without -e, or leave --snapshot out.",
             )
+
+
+def preflight(run: Run, *, processes: int, from_checkpoint: bool, checkpoint: Path | None) -> tuple[str, ...]:
+    """Tries the configuration of a run that has a snapshot, with the code that is in there; as `segctl.bridge` does.
+
+    Args:
+        processes: How many will train together.
+        from_checkpoint: The training goes on from a checkpoint.
+        checkpoint: What is evaluated; None for a training.
+
+    Raises:
+        SegctlError: It would fail.
+    """
+    given = {
+        "config": str(run.config_file),
+        "processes": processes,
+        "from_checkpoint": from_checkpoint,
+        "checkpoint": None if checkpoint is None else str(checkpoint),
+    }
+    answer = _python(_TRY, given, with_snapshot(os.environ, run), f"cannot try the frozen code of {run.id}")
+    if "message" in answer:
+        raise LaunchError(answer["message"], answer["hint"])
+    return (f"The job runs the code that was frozen in {run.code}.", *answer["notices"])

@@ -21,6 +21,7 @@ from segctl.launch.backends import backend
 from segctl.launch.chain import still_to_come
 from segctl.launch.plan import LaunchPlan, make_plan
 from segctl.runs import store
+from segctl.runs.code import snapshot_path
 from segctl.runs.run import Reference, Run
 from segctl.runs.state import FINAL
 from segctl.status import of
@@ -147,6 +148,8 @@ def evaluate(
 def resume(run: Reference, *, flags: Mapping[str, Any] | None = None, runs_dir: Path | None = None) -> Submitted:
     """Submits the next attempt of a run, which goes on from the newest checkpoint that is whole.
 
+    A run whose code was frozen goes on with that code.
+
     Args:
         run: Id, beginning of an id, name or path.
         flags: Keys of the section ``launch`` alone, as in ``{"launch.procs": 1}``: the result does not depend on these.
@@ -157,15 +160,20 @@ def resume(run: Reference, *, flags: Mapping[str, Any] | None = None, runs_dir: 
     """
     found = store.find(run, store.runs_dir(runs_dir))
     _refuse_unless_ended(found)
-    config = _one_way(resolve(found.config_file, flags or {}), flags or {})
+    frozen = bool(snapshot_path(found))
+    config = _one_way(resolve(found.config_file, flags or {}, find_plugins=not frozen), flags or {})
     plan = make_plan(config, machine.read())
     checkpoint = store.record(found).get("checkpoint")
-    if checkpoint:
-        held = found.held_checkpoint if found.held_checkpoint.exists() else Path(checkpoint)
+    held = found.held_checkpoint if found.held_checkpoint.exists() else Path(checkpoint) if checkpoint else None
+    if held is None:
+        _refuse_empty_shares(config, plan)
+    going_on = held is None and checkpoints.exists(found)
+    if frozen:
+        notices = snapshot.preflight(found, processes=plan.world_size, from_checkpoint=going_on, checkpoint=held)
+    elif held is not None:
         notices = bridge.preflight_evaluation(config, held)
     else:
-        _refuse_empty_shares(config, plan)
-        notices = bridge.preflight(config, processes=plan.world_size, from_checkpoint=checkpoints.exists(found))
+        notices = bridge.preflight(config, processes=plan.world_size, from_checkpoint=going_on)
     backend(plan.backend).submit(found, plan)
     return Submitted(found, config, plan, notices)
 

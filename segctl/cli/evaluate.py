@@ -65,6 +65,7 @@ def evaluate(
     name: options.Name = None,
     data_root: options.DataRoot = None,
     runs_dir: options.RunsDir = None,
+    snapshot: options.Snapshot = None,
     save_predictions: SavePredictions = None,
     detach: options.Detach = False,
     dry_run: options.DryRun = False,

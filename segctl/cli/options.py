@@ -105,6 +105,14 @@ RunsDir = Annotated[
         show_default=False,
     ),
 ]
+Snapshot = Annotated[
+    bool | None,
+    typer.Option(
+        "--snapshot/--no-snapshot",
+        help="Freeze plugins and other code that is not installed: edits while the job waits change nothing.",
+        rich_help_panel=FILES,
+    ),
+]
 Detach = Annotated[
     bool, typer.Option("--detach", help="Print the run's id and return at once.", rich_help_panel=OUTPUT)
 ]
@@ -131,6 +139,7 @@ _KEYS = {
     "on": "launch.on",
     "time": "launch.time",
     "partition": "launch.slurm.partition",
+    "snapshot": "launch.snapshot",
     "name": "name",
     "data_root": "data_root",
     "seed": "seed",

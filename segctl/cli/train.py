@@ -78,6 +78,7 @@ def train(
     name: options.Name = None,
     data_root: options.DataRoot = None,
     runs_dir: options.RunsDir = None,
+    snapshot: options.Snapshot = None,
     detach: options.Detach = False,
     dry_run: options.DryRun = False,
     as_json: options.Json = False,

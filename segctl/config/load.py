@@ -30,7 +30,11 @@ __all__ = ["dump", "load", "recipes", "resolve", "resolve_model"]
 
 
 def resolve(
-    recipe: str | Path | None = None, flags: Mapping[str, Any] | None = None, sets: Sequence[str] = ()
+    recipe: str | Path | None = None,
+    flags: Mapping[str, Any] | None = None,
+    sets: Sequence[str] = (),
+    *,
+    find_plugins: bool = True,
 ) -> Config:
     """The complete configuration of a run.
 
@@ -46,6 +50,8 @@ def resolve(
         recipe: A YAML file, such as a run's ``config.yaml``, or the name of a shipped recipe.
         flags: Values by dotted path. ``{"model": "fcn"}`` names a plugin; strings are read as on the command line.
         sets: ``"a.b=value"``; lists and mappings in YAML's notation.
+        find_plugins: False for a saved configuration whose plugins are other code than what is installed now: they are
+            taken as they were saved.
 
     Returns:
         Plugins with all their options, a loss, and `data_root` absolute (default: ``$SEGCTL_DATA``, else ``data``).
@@ -72,7 +78,7 @@ def resolve(
         tree["data_root"] = os.environ.get("SEGCTL_DATA") or "data"
     if _loss_was_the_other_models(from_recipe, tree):
         del tree["loss"]
-    config = _complete(tree, given, file)
+    config = _complete(tree, given, file) if find_plugins else _validated(tree, given, file)
     _refuse_slurm_elsewhere(config, typed)
     return config
 

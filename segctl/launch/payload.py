@@ -11,6 +11,7 @@ from pathlib import Path
 from types import FrameType
 
 from segctl.runs import error_record
+from segctl.runs.code import refuse_other_code
 from segctl.runs.run import Run
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR2)
@@ -33,6 +34,7 @@ def run_job(run_dir: str) -> None:
         LOCAL_WORLD_SIZE=str(environment.num_tasks // environment.num_nodes),
     )
     try:
+        refuse_other_code(Run(Path(run_dir)))
         importlib.import_module("segctl_jobs.main").run(Path(run_dir), stop)
     except Exception as error:
         # The job records its own errors and exits; what arrives here kept it from doing that, such as a broken torch.

@@ -11,7 +11,7 @@ from segctl.cli.app import app
 PLACE = {"--on", "--nodes", "--gpus", "--procs", "--time", "--partition", "--slurm"}
 LAUNCH = {*PLACE, "--name", "--data-root", "--runs-dir"}
 CHOICE = {"--model", "--backbone", "--dataset"}
-SUBMIT = {"--set", "--plugin-option", "--detach", "--dry-run", "--json"}
+SUBMIT = {"--set", "--plugin-option", "--snapshot", "--no-snapshot", "--detach", "--dry-run", "--json"}
 
 COMMANDS: dict[str, tuple[str, set[str]]] = {
     "train": (
