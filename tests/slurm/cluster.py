@@ -178,8 +178,10 @@ class Cluster:
         """Whether all is well; where it is not, does something about it."""
         jobs = self.queue()
         if any(state != "COMPLETING" for state in jobs.values()):
-            self.run("scancel", "--full", "--signal=KILL", *jobs, check=False)  # spares the wait for KillWait
             self.run("scancel", *jobs, check=False)
+        if jobs:
+            for node in self.nodes:
+                node.kill_jobs()  # spares the wait for KillWait
         states = self.node_states()
         for name, state in states.items():
             if state.startswith(("down", "drain")) and not state.endswith("*"):

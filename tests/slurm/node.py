@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -60,17 +61,30 @@ class Node:
         """Whether it has power and slurmd runs."""
         return "slurmd" in self._machine.running()
 
-    def processes(self) -> list[psutil.Process]:
-        """All processes on the node, as this machine sees them. A rank is known by its environment or command line."""
+    def processes(self, word: str = "", **environment: object) -> list[psutil.Process]:
+        """The living processes on the node with this word in their command line and these variables, as we see them.
+
+        ``processes(SLURM_STEP_ID=0, SLURM_PROCID=2)`` is a rank of a job (and what it started).
+        """
         space = self._machine.process_space()
-        return [process for process in psutil.process_iter() if _process_space(process.pid) == space]
+        wanted = {name: str(value) for name, value in environment.items()}
+        return [process for process in psutil.process_iter() if _fits(process, space, word, wanted)]
+
+    def kill_jobs(self) -> None:
+        """SIGKILL for every process of a job here."""
+        for process in self.processes():
+            with suppress(psutil.Error):
+                if process.name() != "slurmstepd" and "SLURM_JOB_ID" in process.environ():
+                    process.kill()
 
 
-def _process_space(pid: int) -> str:
+def _fits(process: psutil.Process, space: str, word: str, environment: dict[str, str]) -> bool:
     try:
-        return os.readlink(f"/proc/{pid}/ns/pid")
-    except OSError:
-        return ""
+        if os.readlink(f"/proc/{process.pid}/ns/pid") != space or word not in " ".join(process.cmdline()):
+            return False
+        return not environment or environment.items() <= process.environ().items()
+    except (OSError, psutil.Error):  # it has just ended
+        return False
 
 
 def control_groups(layout: Layout) -> dict[str, Path]:
