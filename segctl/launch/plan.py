@@ -40,6 +40,8 @@ class LaunchPlan:
         sbatch: Options of sbatch, on SLURM; True for one that has no value.
         setup: Shell lines before the job's first process, on SLURM.
         after: Path of a run that has to complete first; a job whose predecessor fails never starts.
+        sweep: Id of the sweep that the run belongs to; empty for one that is alone.
+        max_running: How many runs of the sweep may run at once; None without such a limit.
     """
 
     backend: str
@@ -59,6 +61,8 @@ class LaunchPlan:
     sbatch: Mapping[str, str | bool] = field(default_factory=dict)
     setup: tuple[str, ...] = ()
     after: str | None = None
+    sweep: str = ""
+    max_running: int | None = None
 
     @property
     def world_size(self) -> int:

@@ -32,11 +32,15 @@ class Wish:
         among: Identities of the GPUs it may use; empty for a CPU job.
         count: How many of them; for a CPU job how many CPU jobs may run at once, itself included.
         label: How other jobs speak of it: its run's id.
+        group: What it shares a limit with: its sweep's id.
+        at_once: How many of the group may run at once; 0 without such a limit.
     """
 
     among: tuple[str, ...]
     count: int
     label: str
+    group: str = ""
+    at_once: int = 0
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,8 @@ class Standing:
     among: frozenset[str]
     holds: tuple[str, ...]
     label: str
+    group: str = ""
+    at_once: int = 0
 
 
 @dataclass(frozen=True)
@@ -68,13 +74,23 @@ def decide(wish: Wish, number: int, others: Sequence[Standing]) -> Decision:
     """
     rivals = [other for other in others if (other.among & set(wish.among) if wish.among else not other.among)]
     users = [other for other in rivals if other.holds and (not wish.among or set(other.holds) & set(wish.among))]
-    ahead = [other for other in rivals if not other.holds and other.number < number]
+    # A job that its group's limit keeps back lets others pass.
+    ahead = [
+        other for other in rivals if not other.holds and other.number < number and not _is_kept_back(other, others)
+    ]
     taken = {identity for other in users for identity in other.holds}
     free = [identity for identity in wish.among if identity not in taken]
     enough = len(free) >= wish.count if wish.among else len(users) < wish.count
+    if _is_kept_back(wish, others):
+        return Decision(False, reason=f"waits: {wish.at_once} of {wish.group} run already (--max-running)")
     if enough and not ahead:
         return Decision(True, tuple(free[: wish.count]) if wish.among else ("cpu",))
     return Decision(False, reason=_reason(wish, free, users, ahead))
+
+
+def _is_kept_back(one: Wish | Standing, others: Sequence[Standing]) -> bool:
+    """Whether as many of its group run as may."""
+    return one.at_once > 0 and sum(bool(other.holds) and other.group == one.group for other in others) >= one.at_once
 
 
 def _reason(wish: Wish, free: Sequence[str], users: Sequence[Standing], ahead: Sequence[Standing]) -> str:
@@ -112,7 +128,7 @@ class Ticket:
         return decision
 
     def write(self) -> None:
-        content = {"among": self.wish.among, "holds": self.holds, "label": self.wish.label, "pid": os.getpid()}
+        content = {**vars(self.wish), "holds": self.holds, "pid": os.getpid()}
         data = json.dumps(content).encode()
         # In place: the lock is on this very file. Others read it only under the queue's lock.
         os.pwrite(self.descriptor, data, 0)
@@ -260,9 +276,14 @@ def _standing(path: Path) -> Standing | None:
                 path.unlink()
             return None
         content = json.loads(os.read(descriptor, 65536) or b"{}")
-        number = int(path.name.removeprefix(_TICKET))
-        label = str(content.get("label", "another job"))
-        return Standing(number, frozenset(content.get("among", ())), tuple(content.get("holds", ())), label)
+        return Standing(
+            number=int(path.name.removeprefix(_TICKET)),
+            among=frozenset(content.get("among", ())),
+            holds=tuple(content.get("holds", ())),
+            label=str(content.get("label", "another job")),
+            group=str(content.get("group", "")),
+            at_once=int(content.get("at_once", 0)),
+        )
     except (OSError, ValueError):
         return None
     finally:

@@ -120,7 +120,8 @@ class Supervisor:
 
     def _wish(self) -> queue.Wish:
         among = tuple(gpu.identity for gpu in self._plan.gpus) if self._plan.device == "cuda" else ()
-        return queue.Wish(among, self._plan.gpus_per_node if among else self._plan.cpu_slots, self._run.id)
+        count = self._plan.gpus_per_node if among else self._plan.cpu_slots
+        return queue.Wish(among, count, self._run.id, self._plan.sweep, self._plan.max_running or 0)
 
     def _pause(self, seconds: float) -> bool:
         """Sleeps; True when the job was cancelled meanwhile."""

@@ -22,8 +22,8 @@ def gpus(count: int, *among: str) -> Wish:
     return Wish(among, count, "me")
 
 
-def other(number: int, *, among: str = "", holds: str = "") -> Standing:
-    return Standing(number, frozenset(among.split()), tuple(holds.split()), f"job{number}")
+def other(number: int, *, among: str = "", holds: str = "", group: str = "", at_once: int = 0) -> Standing:
+    return Standing(number, frozenset(among.split()), tuple(holds.split()), f"job{number}", group, at_once)
 
 
 @pytest.mark.parametrize(
@@ -65,6 +65,24 @@ def test_a_job_waits_and_says_for_what(wish: Wish, others: list[Standing], reaso
     assert decide(wish, 5, others) == Decision(False, reason=reason)
 
 
+def of_sweep(at_once: int) -> Wish:
+    return Wish((), 8, "me", "sweep", at_once)
+
+
+def test_no_more_of_a_group_run_at_once_than_may() -> None:
+    one, two = other(1, holds="cpu", group="sweep"), other(2, holds="cpu", group="sweep")
+    strangers = [other(3, holds="cpu", group="other"), other(4, holds="cpu")]
+    assert decide(of_sweep(2), 5, [one, *strangers]).start
+    assert decide(of_sweep(2), 5, [one, two]) == Decision(False, reason="waits: 2 of sweep run already (--max-running)")
+    assert decide(Wish((), 8, "me", "sweep"), 5, [one, two]).start, "no limit of its own"
+
+
+def test_a_job_that_its_groups_limit_keeps_back_lets_others_pass() -> None:
+    running, waiting = other(1, holds="cpu", group="sweep"), other(2, group="sweep", at_once=1)
+    assert decide(cpu(2), 5, [running, waiting]).start
+    assert not decide(cpu(2), 5, [other(1, holds="cpu"), waiting]).start
+
+
 def test_what_a_killed_process_held_is_free() -> None:
     code = (
         "import time; from segctl.launch.queue import Wish, enter\n"
@@ -94,6 +112,15 @@ def test_a_place_is_kept_in_order_and_given_back() -> None:
     second.close()
     assert third.try_start().start
     third.close()
+
+
+def test_a_groups_limit_is_seen_by_its_other_jobs() -> None:
+    first, second = (enter(Wish((), 9, name, "sweep", 1)) for name in ("first", "second"))
+    assert first.try_start().start
+    assert not second.try_start().start
+    first.close()
+    assert second.try_start().start
+    second.close()
 
 
 def test_a_queue_that_cannot_be_used_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
