@@ -148,7 +148,7 @@ def parse_squeue(said: str, now: float) -> Iterator[Job]:
 
 def parse_sacct(said: str, now: float) -> Iterator[Job]:
     """The jobs in sacct's answer; rows that cannot be read, steps among them, are left out."""
-    for row in said.splitlines():
+    for row in said.split("\n"):
         fields = row.split(FIELD, len(_SACCT) - 1)
         if len(fields) != len(_SACCT):
             continue
