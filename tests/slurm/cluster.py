@@ -23,6 +23,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import TypeVar
 
@@ -188,6 +189,12 @@ class Cluster:
                 self.run("scontrol", "update", f"nodename={name}", "state=resume", check=False)
         return not jobs and set(states.values()) == {"idle"}
 
+    def last_words(self, lines: int = 20) -> str:
+        """The ends of the logs of slurmctld and of the nodes."""
+        files = [self.layout.log(f"{name}.log") for name in ("slurmctld", *self.layout.nodes)]
+        ends = {file.name: file.read_text().splitlines()[-lines:] for file in files if file.exists()}
+        return "\n".join(f"{name}: {line}" for name, end in ends.items() for line in end)
+
     # Start and end
 
     def boot(self, *, owned: bool) -> subprocess.Popen[bytes]:
@@ -281,6 +288,7 @@ def free_ports(count: int) -> tuple[int, ...]:
     raise SlurmError(f"no {count} free ports in {PORTS}")
 
 
+@cache
 def why_not() -> str:
     """Why there can be no cluster here; empty where there can."""
     missing = [name for name in PROGRAMS if shutil.which(name, path=PATH) is None]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -18,21 +18,33 @@ def pytest_itemcollected(item: pytest.Item) -> None:
     item.add_marker("slurm")
 
 
-@pytest.fixture(scope="session")
-def _slurm() -> None:
+def pytest_runtest_setup(item: pytest.Item) -> None:
     if reason := why_not():
         pytest.skip(reason)
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Shows what SLURM wrote when a test failed: its logs end with the cluster."""
+    report = yield
+    if report.failed:
+        report.sections += [
+            ("SLURM's logs", each.last_words())
+            for each in getattr(item, "funcargs", {}).values()
+            if isinstance(each, Cluster)
+        ]
+    return report
+
+
 @pytest.fixture(scope="session")
-def cluster(_slurm: None) -> Iterator[Cluster]:
+def cluster() -> Iterator[Cluster]:
     """Three nodes with accounting, for all tests of the session; as new at the start of each."""
     with started() as cluster:
         yield cluster
 
 
 @pytest.fixture(scope="session")
-def cluster_without_accounting(_slurm: None) -> Iterator[Cluster]:
+def cluster_without_accounting() -> Iterator[Cluster]:
     with started(accounting=False) as cluster:
         yield cluster
 
