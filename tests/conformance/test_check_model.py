@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 import torch
 import toy_models as toys
+import toy_outputs as outputs
+import toy_training as training
 
 from segctl.conformance import assert_model, check_model
 
@@ -20,35 +22,35 @@ FAULTS: list[tuple[Callable[..., Any], str, str]] = [
     (toys.undocumented, "documented options", "no docstring"),
     (toys.cannot_be_built, "builds", "RuntimeError: no such layer"),
     (toys.not_a_module, "builds", "returned function"),
-    (toys.too_small_logits, "logits", "(2, 19, 32, 32) instead of (2, 19, 64, 64)"),
-    (toys.unnamed_logits, "logits", "returned logits, but no 'out'"),
-    (toys.a_tuple, "logits", "returned tuple"),
-    (toys.class_map, "logits", "torch.int64"),
-    (toys.nan_logits, "finite logits", "in training"),
-    (toys.writes_to_its_input, "input unchanged", "in place"),
-    (toys.always_drops_out, "repeatable", "dropout that is always on"),
-    (toys.remembers_forward_passes, "repeatable", "by up to"),
-    (toys.only_even_sizes, "any size", "65x97 images give logits of shape (2, 19, 66, 98)"),
-    (toys.only_square_images, "any size", "65x97 images in evaluation"),
-    (toys.batch_norm_on_one_pixel, "single image", "a batch of one in training"),
-    (toys.squeezes_the_batch, "single image", "(19, 64, 64) instead of (1, 19, 64, 64)"),
+    (outputs.too_small_logits, "logits", "(2, 19, 32, 32) instead of (2, 19, 64, 64)"),
+    (outputs.unnamed_logits, "logits", "returned logits, but no 'out'"),
+    (outputs.a_tuple, "logits", "returned tuple"),
+    (outputs.class_map, "logits", "torch.int64"),
+    (outputs.nan_logits, "finite logits", "in training"),
+    (outputs.writes_to_its_input, "input unchanged", "in place"),
+    (outputs.always_drops_out, "repeatable", "dropout that is always on"),
+    (outputs.remembers_forward_passes, "repeatable", "by up to"),
+    (outputs.only_even_sizes, "any size", "65x97 images give logits of shape (2, 19, 66, 98)"),
+    (outputs.only_square_images, "any size", "65x97 images in evaluation"),
+    (outputs.batch_norm_on_one_pixel, "single image", "a batch of one in training"),
+    (outputs.squeezes_the_batch, "single image", "(19, 64, 64) instead of (1, 19, 64, 64)"),
     (toys.made_for_cityscapes, "class counts", "(2, 19, 64, 64) instead of (2, 2, 64, 64)"),
     (toys.misnamed_backbone, "declared traits", "'backbone.'"),
     (toys.unknown_loss, "finite loss", "no_such_loss"),
-    (toys.unused_parameter, "gradients", "2 of 7 parameters get no gradient: fc.weight and fc.bias"),
-    (toys.detached_stem, "gradients", "stem.weight"),
-    (toys.infinite_gradient, "gradients", "not finite for shift"),
-    (toys.only_float32, "bf16 autocast", "same scalar type"),
-    (toys.holds_layers_in_a_list, "state dict", "other logits"),
-    (toys.saves_a_number, "state dict", "_extra_state"),
-    (toys.counts_on_contiguous_memory, "channels last", "view"),
-    (toys.misreads_channels_last, "channels last", "differ from those of contiguous images"),
-    (toys.counts_on_contiguous_gradients, "channels last", "RuntimeError: view size"),
-    (toys.hides_from_the_compiler, "torch.compile", "not one graph"),
-    (toys.hides_its_training, "torch.compile", "not one graph"),
-    (toys.made_for_one_width, "torch.export", "specialized it to be a constant (97)"),
-    (toys.normalises_twice_held, "sync batch norm", "1 of 1"),
-    (toys.normalises_by_hand, "sync batch norm", "1 of 1"),
+    (training.unused_parameter, "gradients", "2 of 7 parameters get no gradient: fc.weight and fc.bias"),
+    (training.detached_stem, "gradients", "stem.weight"),
+    (training.infinite_gradient, "gradients", "not finite for shift"),
+    (training.only_float32, "bf16 autocast", "same scalar type"),
+    (training.holds_layers_in_a_list, "state dict", "other logits"),
+    (training.saves_a_number, "state dict", "_extra_state"),
+    (training.counts_on_contiguous_memory, "channels last", "view"),
+    (training.misreads_channels_last, "channels last", "differ from those of contiguous images"),
+    (training.counts_on_contiguous_gradients, "channels last", "RuntimeError: view size"),
+    (training.hides_from_the_compiler, "torch.compile", "not one graph"),
+    (training.hides_its_training, "torch.compile", "not one graph"),
+    (training.made_for_one_width, "torch.export", "specialized it to be a constant (97)"),
+    (training.normalises_twice_held, "sync batch norm", "1 of 1"),
+    (training.normalises_by_hand, "sync batch norm", "1 of 1"),
 ]
 
 
@@ -83,7 +85,7 @@ def test_every_check_has_a_fault_that_it_finds() -> None:
 
 
 def test_what_builds_on_a_failed_check_is_skipped_and_says_so() -> None:
-    checks = {check.name: check for check in check_model(toys.a_tuple)}
+    checks = {check.name: check for check in check_model(outputs.a_tuple)}
 
     assert checks["state dict"].skipped
     assert not checks["state dict"].passed
@@ -115,7 +117,7 @@ def test_random_state_and_the_gradient_mode_are_left_as_they_were() -> None:
 def test_the_assertion_lists_what_failed_and_why() -> None:
     assert_model(toys.good, options={"width": 4})
     with pytest.raises(AssertionError) as failure:
-        assert_model(toys.unused_parameter)
+        assert_model(training.unused_parameter)
 
     lines = str(failure.value).splitlines()
     assert lines[0] == "the model unused_parameter fails 1 of 19 conformance checks:"

@@ -1,0 +1,142 @@
+"""Models with a single fault in what they make of images: of any images, or of those of some size or number."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from toy_models import Toy
+
+
+def too_small_logits(num_classes: int) -> nn.Module:
+    """Leaves the logits at half the size."""
+
+    class Fault(Toy):
+        def resize(self, logits: Tensor, image: Tensor) -> Tensor:
+            return logits
+
+    return Fault(num_classes)
+
+
+def unnamed_logits(num_classes: int) -> nn.Module:
+    """Calls the logits otherwise."""
+
+    class Fault(Toy):
+        def forward(self, image: Tensor) -> Any:
+            return {"logits": super().forward(image)}
+
+    return Fault(num_classes)
+
+
+def a_tuple(num_classes: int) -> nn.Module:
+    """Returns a tuple, as older projects do."""
+
+    class Fault(Toy):
+        def forward(self, image: Tensor) -> Any:
+            return (super().forward(image),)
+
+    return Fault(num_classes)
+
+
+def class_map(num_classes: int) -> nn.Module:
+    """Returns classes for logits."""
+
+    class Fault(Toy):
+        def forward(self, image: Tensor) -> Any:
+            return super().forward(image).long()
+
+    return Fault(num_classes)
+
+
+def nan_logits(num_classes: int) -> nn.Module:
+    """Divides zero by zero, in training only."""
+
+    class Fault(Toy):
+        def forward(self, image: Tensor) -> Any:
+            logits = super().forward(image)
+            return logits * (0 * logits / 0) if self.training else logits
+
+    return Fault(num_classes)
+
+
+def writes_to_its_input(num_classes: int) -> nn.Module:
+    """Normalises the images in place."""
+
+    class Fault(Toy):
+        def forward(self, image: Tensor) -> Any:
+            return super().forward(image.mul_(0.5))
+
+    return Fault(num_classes)
+
+
+def always_drops_out(num_classes: int) -> nn.Module:
+    """Forgets that dropout is for training."""
+
+    class Fault(Toy):
+        def features(self, image: Tensor) -> Tensor:
+            return F.dropout(super().features(image), 0.5, training=True)
+
+    return Fault(num_classes)
+
+
+def remembers_forward_passes(num_classes: int) -> nn.Module:
+    """Has a buffer that every forward pass changes."""
+
+    class Fault(Toy):
+        def __init__(self, num_classes: int) -> None:
+            super().__init__(num_classes)
+            self.register_buffer("passes", torch.zeros(()))
+
+        def forward(self, image: Tensor) -> Any:
+            self.passes += 1
+            return super().forward(image) + self.passes
+
+    return Fault(num_classes)
+
+
+def only_even_sizes(num_classes: int) -> nn.Module:
+    """Doubles what was halved: an odd side comes back one larger."""
+
+    class Fault(Toy):
+        def resize(self, logits: Tensor, image: Tensor) -> Tensor:
+            return F.interpolate(logits, scale_factor=2, mode="bilinear")
+
+    return Fault(num_classes)
+
+
+def only_square_images(num_classes: int) -> nn.Module:
+    """Fails where width and height differ."""
+
+    class Fault(Toy):
+        def forward(self, image: Tensor) -> Any:
+            height, width = image.shape[-2:]
+            return super().forward(image) + image.mean(1, keepdim=True).reshape(-1, 1, width, height)
+
+    return Fault(num_classes)
+
+
+def batch_norm_on_one_pixel(num_classes: int) -> nn.Module:
+    """Normalises a pooled pixel, which one image alone cannot in training."""
+
+    class Fault(Toy):
+        def __init__(self, num_classes: int) -> None:
+            super().__init__(num_classes)
+            self.pooled_norm = nn.BatchNorm2d(8)
+
+        def features(self, image: Tensor) -> Tensor:
+            features = super().features(image)
+            return features + self.pooled_norm(features.mean((2, 3), keepdim=True))
+
+    return Fault(num_classes)
+
+
+def squeezes_the_batch(num_classes: int) -> nn.Module:
+    """Loses the batch dimension of one image."""
+
+    class Fault(Toy):
+        def forward(self, image: Tensor) -> Any:
+            return super().forward(image).squeeze(0)
+
+    return Fault(num_classes)
