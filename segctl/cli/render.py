@@ -55,7 +55,13 @@ def plan(plan: LaunchPlan) -> str:
         "backend": plan.backend,
         "processes": f"{plan.world_size} ({plan.procs_per_node} on each of {plan.nodes} node(s))",
         "device": f"{devices}, {plan.threads_per_proc} thread(s) per process",
+        "time limit": _limit(plan) if plan.time_limit is not None else "",
         "environment": " ".join(f"{name}={value}" for name, value in plan.environment.items()),
         "command": shlex.join(plan.command),
     }
     return "\n".join(f"# {name:<12} {fact}" for name, fact in facts.items() if fact)
+
+
+def _limit(plan: LaunchPlan) -> str:
+    on = f"goes on by itself, up to {plan.max_restarts} times" if plan.requeue else "does not go on by itself"
+    return f"{plan.time_limit} s; saves {plan.save_before} s before, then {on}"

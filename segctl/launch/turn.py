@@ -24,7 +24,8 @@ from segctl.runs.run import Run
 log = logging.getLogger("segctl.supervisor")
 
 HURRY_GRACE = 2.0  # seconds left after a second request to stop
-FAILURE_GRACE = 3.0  # seconds for the other ranks once one has failed
+FAILURE_GRACE = 3.0  # seconds for the other ranks once one has failed, or is gone before it had begun
+_BEFORE_IT_LISTENED = (-signal.SIGTERM, -signal.SIGUSR2)  # once a rank listens, these only set a flag
 LOOK_EVERY = 2.0  # seconds between two looks at files; the end of a rank and a signal are noticed at once
 
 
@@ -112,6 +113,8 @@ class Turn:
         elif not self._stopping and not all(rank.finished for rank in ended):
             self._stopping = True
             self._limit(self._grace)
+        if any(rank.asked and rank.code in _BEFORE_IT_LISTENED for rank in ended):
+            self._limit(FAILURE_GRACE)  # without that one the others can save nothing: they wait for it in vain
 
     def _limit(self, seconds: float) -> None:
         self._deadline = min(self._deadline, time.monotonic() + seconds)

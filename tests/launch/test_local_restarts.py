@@ -6,6 +6,7 @@ import itertools
 import json
 import os
 import signal
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -174,6 +175,28 @@ def test_what_a_rank_achieved_before_a_restart_does_not_count_after_it(jobs: Job
     found = jobs.ended(run)
     assert (found.state, found.why) == ("FAILED", "rank 1 ended without finishing its work, though with exit code 0")
     assert record(run)["restart"] == 1
+
+
+@pytest.mark.slow
+def test_nobody_waits_for_a_rank_that_was_asked_before_it_listened(jobs: Jobs) -> None:
+    """The other one is at a place where all ranks must come together."""
+    run = jobs.start(
+        """
+        import os, signal, time
+        if os.environ["SEGCTL_RESTART"] == "0":
+            if rank == 1:
+                signal.signal(signal.SIGUSR2, signal.SIG_DFL)
+            (run_dir / f"up{rank}").write_text("up")
+            time.sleep(300)
+        """,
+        procs=2,
+    )
+    for rank in (0, 1):
+        jobs.file(run, f"up{rank}")
+    began = time.monotonic()
+    requeue(run, runs_dir=run.path.parent)
+    assert time.monotonic() - began < 30, "of the 60 s that they have to save"
+    assert (jobs.ended(run).state, record(run)["restart"]) == ("COMPLETED", 1)
 
 
 @pytest.mark.slow
