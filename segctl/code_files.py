@@ -30,7 +30,8 @@ _MIB = 1024 * 1024
 _SEEN = 200_000  # more files are not looked at
 _SECONDS = 60.0  # for git to list a project
 _GIT_LIMIT = 64 * _MIB
-_MODULES = (*importlib.machinery.SOURCE_SUFFIXES, *importlib.machinery.EXTENSION_SUFFIXES)
+_SUFFIXES = (*importlib.machinery.SOURCE_SUFFIXES, *importlib.machinery.EXTENSION_SUFFIXES)
+_MODULES = tuple(sorted(_SUFFIXES, key=len, reverse=True))  # ".so" is the end of the others
 _MARKS = (".git", "pyproject.toml", "setup.py", "setup.cfg")
 _HEIGHT = 3  # folders between a project and one that its modules are imported from: src/, python/
 
@@ -95,7 +96,7 @@ def importable(folder: Path) -> frozenset[str]:
 
 def module_name(file: str) -> str:
     """``"nets"`` for ``"nets.py"`` and ``"nets.cpython-311-x86_64-linux-gnu.so"``; empty for what is no module."""
-    return next((file.removesuffix(suffix) for suffix in reversed(_MODULES) if file.endswith(suffix)), "")
+    return next((file.removesuffix(suffix) for suffix in _MODULES if file.endswith(suffix)), "")
 
 
 def collect(roots: Mapping[Path, frozenset[str]], leave_out: Iterable[Path]) -> tuple[tuple[Tree, ...], list[str]]:

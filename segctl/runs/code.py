@@ -128,15 +128,9 @@ def changes(record: Mapping[str, Any], now: Mapping[str, str], repositories: Ite
             continue
         if one["commit"] != before["commit"]:
             found.append(f"{one['root']} was at {_short(before)}, is at {_short(one)}")
-        elif _uncommitted(one) is not None is not _uncommitted(before) and _uncommitted(one) != _uncommitted(before):
+        elif None not in (digests := [each.get("diff_sha256") for each in (before, one)]) and len(set(digests)) > 1:
             found.append(f"{one['root']} has other uncommitted changes")
     return found
-
-
-def _uncommitted(repository: Mapping[str, Any]) -> str | None:
-    """Stands for the changes; None where they are not known."""
-    digest = repository.get("diff_sha256")
-    return None if digest is None else str(digest)
 
 
 def _short(repository: Mapping[str, Any]) -> str:

@@ -174,7 +174,7 @@ def ask(folder: Path, *arguments: str, deadline: float, limit: int) -> Answer:
             _end(process)
             late = "" if ended else f"git {arguments[0]} took too long"
             return Answer(out[:limit], cut=len(out) > limit, error=late)
-        code = process.wait(timeout=10)
+        code = process.wait(timeout=max(0.2, deadline - time.monotonic()))
         errors.seek(0)
         said = errors.read(4096).decode(errors="replace").strip()
     except subprocess.TimeoutExpired:
