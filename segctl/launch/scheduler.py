@@ -92,7 +92,7 @@ def squeue(users: Sequence[str], timeout: float) -> list[Job]:
     """
     layout = f":{FIELD},".join(_SQUEUE) + f":{RECORD}"
     whose = ["--users", ",".join(users)] if users else []
-    said = _ask(["squeue", "--noheader", "--states=all", "--array", *whose, "--Format", layout], timeout)
+    said = _ask(["squeue", "--noheader", "--all", "--states=all", "--array", *whose, "--Format", layout], timeout)
     jobs = list(parse_squeue(said, time.time()))
     if not jobs and said.strip():
         raise NoAnswerError("squeue's answer cannot be read")

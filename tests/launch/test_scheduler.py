@@ -148,7 +148,7 @@ def test_the_users_own_settings_of_squeue_do_not_count(programs: Path, monkeypat
     assert "SQUEUE_STATES" not in seen
     assert "SLURM_CONF=/etc/here.conf" in seen
     assert "SLURM_TIME_FORMAT=%s" in seen
-    assert "--states=all --array --users ada,bob" in seen
+    assert "--all --states=all --array --users ada,bob" in seen
 
 
 def test_the_newest_start_of_a_requeued_job_counts(programs: Path) -> None:
