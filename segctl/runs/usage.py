@@ -42,8 +42,19 @@ class Start:
     interrupted: bool
 
 
-def marks(status: Mapping[str, Any]) -> dict[str, float]:
-    """What history keeps of a start's status.json: when it began to train, last saved, and was last heard of."""
+def with_marks(
+    history: Sequence[Mapping[str, Any]], status: Mapping[str, Any] | None, attempt: int
+) -> list[dict[str, Any]]:
+    """An attempt's `history` for supervisor.json: the start that status.json tells of keeps what only stands there.
+
+    That is when it `began` to train, when it last `saved`, and when it was last `heard` of.
+    """
+    status = status or {}
+    whose = status.get("restart", 0) if status.get("attempt") == attempt else None
+    return [{**entry, **(_marks(status) if entry.get("restart") == whose else {})} for entry in history]
+
+
+def _marks(status: Mapping[str, Any]) -> dict[str, float]:
     keys = {"began": "began", "saved": "checkpoint_time", "heard": "heartbeat"}
     values = {mark: _number(status.get(key)) for mark, key in keys.items()}
     return {mark: value for mark, value in values.items() if value is not None}
@@ -88,7 +99,7 @@ def _start(records: Records, entries: Sequence[Mapping[str, Any]], at: int, stat
     started = _number(entry.get("started"))
     if started is None:
         return None
-    said = {**entry, **marks(records.status)} if newest else entry
+    said = {**entry, **_marks(records.status)} if newest else entry
     running = newest and state in ("RUNNING", "STALLED") and entry.get("ended") is None
     following = _number(entries[at + 1].get("started")) if not newest else now
     last_word = _number(entry.get("ended")) or _number(said.get("heard")) or following

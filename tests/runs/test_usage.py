@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from segctl.runs.records import Records
-from segctl.runs.usage import Start, Usage, lost_seconds, marks, used
+from segctl.runs.usage import Start, Usage, lost_seconds, used, with_marks
 
 HOUR = 3600.0
 FOUR_GPUS = {"number": 1, "plan": {"nodes": 2, "gpus_per_node": 2}}
@@ -74,7 +74,9 @@ def test_without_gpus_or_starts_there_is_nothing_to_say() -> None:
     assert used(Records("r1", attempt=FOUR_GPUS, supervisor=damaged), "COMPLETED", 0.0) is None
 
 
-def test_what_is_kept_of_a_starts_own_words() -> None:
-    status = {"began": 5.0, "checkpoint_time": 9, "heartbeat": 10.5, "step": 3}
-    assert marks(status) == {"began": 5.0, "saved": 9.0, "heard": 10.5}
-    assert marks({"phase": "starting"}) == {}
+def test_what_is_kept_of_the_words_of_each_start() -> None:
+    status = {"attempt": 2, "restart": 1, "began": 5.0, "checkpoint_time": 9, "heartbeat": 10.5, "step": 3}
+    starts = [{"restart": 0, "started": 1.0}, {"restart": 1, "started": 4.0}]
+    kept = [starts[0], {"restart": 1, "started": 4.0, "began": 5.0, "saved": 9.0, "heard": 10.5}]
+    assert with_marks(starts, status, 2) == kept
+    assert with_marks(starts, status, 3) == with_marks(starts, None, 2) == starts
