@@ -54,7 +54,7 @@ def run(run: Run, config: Config, world: World, stop: Stop) -> bool:
             best = progress.best_step == progress.step
             kept = engine.timeline.keeps_at(progress.step)
             writer.save(snapshot(engine, info, progress), best=best, keep_as=f"epoch-{kept:04d}.pt" if kept else None)
-            reporter.status(checkpoint_step=progress.step)
+            reporter.status(checkpoint_step=progress.step, checkpoint_time=time.time())
 
     try:
         # A run that was stopped during an evaluation, or killed between one and its checkpoint, starts with it.
@@ -230,6 +230,7 @@ def _announce(engine: Engine, run: Run, reporter: Reporter, progress: Progress) 
         best_miou=progress.best_miou,
         best_step=progress.best_step,
         checkpoint_step=progress.step or None,
+        began=time.time(),
     )
 
 

@@ -35,6 +35,7 @@ from segctl.runs.code import with_snapshot
 from segctl.runs.files import read_json, write_json
 from segctl.runs.process import hostname
 from segctl.runs.run import Run
+from segctl.runs.usage import with_marks
 
 log = logging.getLogger("segctl.leader")
 
@@ -58,7 +59,8 @@ class Leader:
         self._interruption = ""
         self._deadline: float | None = None
         before = read_json(run.supervisor_file) or {}
-        self._history: list[dict[str, Any]] = before.get("history", []) if before.get("attempt") == this.number else []
+        history = before.get("history", []) if before.get("attempt") == this.number else []
+        self._history = with_marks(history, read_json(run.status_file), this.number)
         self._entry: dict[str, Any] = {
             "restart": this.restart,
             "started": time.time(),
@@ -276,7 +278,7 @@ class Leader:
         """supervisor.json. A disk that is full now may have room in a moment; the job goes on meanwhile."""
         now = time.time() if ended else None
         self._entry.update(ended=now, reason=reason)
-        history = [*self._earlier(), self._entry]
+        history = with_marks([*self._earlier(), self._entry], read_json(self._run.status_file), self._this.number)
         content = {"state": state, "reason": reason, "ended": now, "deaths": list(deaths), "history": history}
         for _ in range(10):
             try:

@@ -36,6 +36,7 @@ from segctl.runs.attempt import Attempt
 from segctl.runs.files import read_json
 from segctl.runs.process import hostname, identify
 from segctl.runs.run import Run
+from segctl.runs.usage import with_marks
 from segctl.runs.state import FINAL
 
 log = logging.getLogger("segctl.supervisor")
@@ -151,6 +152,7 @@ class Supervisor:
             facts["exit_codes"] = ranks.exit_codes()
             facts["deaths"] = ranks.deaths() if outcome.state == "FAILED" else []
             self._history[-1] = {**self._history[-1], "ended": facts["ended"], "reason": outcome.reason}
+            self._history = with_marks(self._history, read_json(self._run.status_file), self._this.number)
             outcome = settle(outcome, self._plan, self._history, newest_step(self._run))
         elif self._history:  # it did not come to another turn
             facts["ended"] = self._history[-1]["ended"]
