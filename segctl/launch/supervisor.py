@@ -36,8 +36,8 @@ from segctl.runs.attempt import Attempt
 from segctl.runs.files import read_json
 from segctl.runs.process import hostname, identify
 from segctl.runs.run import Run
-from segctl.runs.usage import with_marks
 from segctl.runs.state import FINAL
+from segctl.runs.usage import with_marks
 
 log = logging.getLogger("segctl.supervisor")
 
@@ -109,13 +109,16 @@ class Supervisor:
 
     def _wait_for(self, first: Run) -> str:
         """Waits until another run has completed; returns why this one cannot follow it, nothing where it can."""
+        answered = False
         while True:
             ((_, seen),) = observe([first])
             if seen.state == "COMPLETED":
                 return ""
             if seen.state in FINAL:
                 return f"{first.id}, which it was to follow, is {seen.state}"
-            self._file.write(must=True, **_BEFORE_IT_STARTED, reason=f"waits for {first.id}, which is {seen.state}")
+            waits = f"waits for {first.id}, which is {seen.state}"
+            self._file.write(must=not answered, **_BEFORE_IT_STARTED, reason=waits)
+            answered = True
             if self._pause(LOOK_EVERY):
                 return _WHILE_WAITING
 
