@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from segctl.export import export as export
     from segctl.logs import logs as logs
     from segctl.predict import predict as predict
+    from segctl.profile_check import check_profile as check_profile
+    from segctl.profiles import profile as profile
+    from segctl.profiles import profiles as profiles
     from segctl.requeue import requeue as requeue
     from segctl.status import status as status
     from segctl.submit import evaluate as evaluate
@@ -37,6 +40,9 @@ _COMMANDS = {
     "evaluate": "segctl.submit",
     "resume": "segctl.submit",
     "predict": "segctl.predict",
+    "profiles": "segctl.profiles",
+    "profile": "segctl.profiles",
+    "check_profile": "segctl.profile_check",
     "status": "segctl.status",
     "logs": "segctl.logs",
     "cancel": "segctl.cancel",
@@ -51,12 +57,15 @@ __all__ = [
     "__version__",
     "bench",
     "cancel",
+    "check_profile",
     "dunet_upsampling",
     "evaluate",
     "export",
     "import_weights",
     "logs",
     "predict",
+    "profile",
+    "profiles",
     "requeue",
     "resume",
     "status",

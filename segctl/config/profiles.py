@@ -75,7 +75,7 @@ class Profiles:
         """The profile of that name.
 
         Args:
-            key: What names it, for the message.
+            key: What names it, for the message; may be empty.
 
         Raises:
             ConfigError: There is none.
@@ -85,7 +85,7 @@ class Profiles:
         near = did_you_mean(name, (*BACKENDS, *self.found))
         there = f"{listing(BACKENDS)}, and the profiles are {listing(self.found)}" if self.found else listing(BACKENDS)
         raise ConfigError(
-            f"{key}: {name!r} is neither a place to run nor a profile. {near}".strip(),
+            f"{f'{key}: ' if key else ''}{name!r} is neither a place to run nor a profile. {near}".strip(),
             f"The places are {there}. {self.where()}",
         )
 

@@ -41,6 +41,9 @@ COMMANDS: dict[str, tuple[str, set[str]]] = {
     "recipes": ("", {"--json"}),
     "plugins list": ("[kind]", {"--json"}),
     "plugins show": ("name", {"--kind", "--json"}),
+    "profiles list": ("", {"--json"}),
+    "profiles show": ("name", {"--json"}),
+    "profiles check": ("name", {"--no-job", "--runs-dir", "--json"}),
     "weights import": (
         "file",
         {"--out", "-o", "--model", "--num-classes", "--partial", "--plugin-option", "--json"},
