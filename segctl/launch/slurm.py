@@ -12,6 +12,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from segctl.launch.plan import LaunchPlan
 from segctl.launch.slurm_plan import job_name, leader_command, script
 from segctl.launch.submission import AttemptRecord, Submission
 from segctl.launch.supervisor import lock_run
+from segctl.runs.code import snapshot_lines
 from segctl.runs.process import hostname, user_name
 from segctl.runs.run import Run
 
@@ -42,18 +44,14 @@ def submit(run: Run, plan: LaunchPlan) -> Submission:
         LaunchError: SLURM does not take the job, or is not there. The run is then as it was before.
         RunError: Another command is submitting this run.
     """
-    if shutil.which("sbatch") is None or shutil.which("srun") is None:
-        raise LaunchError(
-            "There is no SLURM on this machine: sbatch and srun were not found.",
-            "Run segctl on a login node of the cluster, or use --on local.",
-        )
+    require()
     run = Run(run.path.resolve())
     run.logs.mkdir(exist_ok=True)
     with _alone(run):
         record = AttemptRecord(run, plan)
         name = job_name(run.id, record.number)
         text = script(
-            plan,
+            replace(plan, setup=(*plan.setup, *snapshot_lines(run))),
             name=name,
             log=str(run.logs / f"attempt{record.number}-leader.log"),
             dependency=slurm_dependency(Run(Path(plan.after))) if plan.after is not None else None,
@@ -68,6 +66,15 @@ def submit(run: Run, plan: LaunchPlan) -> Submission:
             raise
         record.write(host=hostname(), user=user_name(), job_name=name, job_id=job.job_id)
     return Submission(run, plan.backend, record.number, job_id=job.job_id)
+
+
+def require() -> None:
+    """Raises LaunchError where there is no SLURM."""
+    if shutil.which("sbatch") is None or shutil.which("srun") is None:
+        raise LaunchError(
+            "There is no SLURM on this machine: sbatch and srun were not found.",
+            "Run segctl on a login node of the cluster, or use --on local.",
+        )
 
 
 @contextlib.contextmanager

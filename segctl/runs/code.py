@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import platform
+import shlex
 import sys
 import time
 from collections.abc import Iterable, Mapping
@@ -65,6 +66,16 @@ def with_snapshot(environ: Mapping[str, str], run: Run) -> dict[str, str]:
         return dict(environ)
     # An empty entry would mean the working directory.
     return {**environ, "PYTHONPATH": os.pathsep.join(filter(None, (first, given)))}
+
+
+def snapshot_lines(run: Run) -> tuple[str, ...]:
+    """The same for a script of the shell.
+
+    Raises:
+        RunError: See `snapshot_path`.
+    """
+    first = os.pathsep.join(map(str, snapshot_path(run)))
+    return (f"export PYTHONPATH={shlex.quote(first)}${{PYTHONPATH:+:$PYTHONPATH}}",) if first else ()
 
 
 def refuse_other_code(run: Run) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ from projects import write
 from segctl.code_files import File, Tree
 from segctl.errors import LaunchError, RunError
 from segctl.local_code import folder_of, is_installed
-from segctl.runs.code import refuse_other_code, snapshot_path, with_snapshot
+from segctl.runs.code import refuse_other_code, snapshot_lines, snapshot_path, with_snapshot
 from segctl.runs.files import write_json
 from segctl.runs.run import Run
 from segctl.snapshot import Seen, Snapshot, import_roots, preflight, take
@@ -204,7 +205,7 @@ def test_only_folders_with_a_needed_module_are_frozen_in_the_order_of_the_import
 
 
 def test_the_frozen_code_goes_before_the_users_import_path(tmp_path: Path) -> None:
-    run = run_in(tmp_path / "run", {"snapshot": {"python_path": ["code/a", "code/b"]}})
+    run = run_in(tmp_path / "my run", {"snapshot": {"python_path": ["code/a", "code/b"]}})
     for name in "ab":
         (run.code / name).mkdir(parents=True)
     frozen = f"{run.code}/a:{run.code}/b"
@@ -213,6 +214,11 @@ def test_the_frozen_code_goes_before_the_users_import_path(tmp_path: Path) -> No
     assert with_snapshot({"PYTHONPATH": "/mine"}, run) == {"PYTHONPATH": f"{frozen}:/mine"}
     assert with_snapshot({"PYTHONPATH": f"{frozen}:/mine"}, run) == {"PYTHONPATH": f"{frozen}:/mine"}
     assert with_snapshot({"PYTHONPATH": "/mine"}, run_in(tmp_path / "other")) == {"PYTHONPATH": "/mine"}
+    for given, expected in (({}, frozen), ({"PYTHONPATH": "/my own"}, f"{frozen}:/my own")):
+        script = "\n".join([*snapshot_lines(run), 'printf %s "$PYTHONPATH"'])
+        done = subprocess.run(["bash", "-euc", script], env=given, capture_output=True, text=True, check=True)
+        assert done.stdout == expected
+    assert snapshot_lines(run_in(tmp_path / "third")) == ()
 
 
 def test_a_process_that_would_run_other_code_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
