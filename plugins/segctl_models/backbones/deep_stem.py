@@ -18,7 +18,7 @@ def create_deep_stem(
     contracted: bool = True,
     stride2: bool = False,
 ) -> Any:
-    """The backbone `name`; a ResNet has the stem ``v1s``. For the other options see `create`.
+    """The backbone `name`; a ResNet has the stem ``v1s`` and may be that of semseg, see `contracted`.
 
     Args:
         name: Feature extractor. Those that are no ResNets are as elsewhere.
