@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from segctl.bench import bench as bench
     from segctl.cancel import cancel as cancel
+    from segctl.cancel import cancel_sweep as cancel_sweep
     from segctl.export import export as export
     from segctl.logs import logs as logs
     from segctl.predict import predict as predict
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from segctl.submit import evaluate as evaluate
     from segctl.submit import resume as resume
     from segctl.submit import train as train
+    from segctl.sweep import sweep as sweep
     from segctl.upsampling import dunet_upsampling as dunet_upsampling
     from segctl.weights import import_weights as import_weights
 
@@ -38,6 +40,7 @@ __version__ = "0.1.0"
 _COMMANDS = {
     "train": "segctl.submit",
     "evaluate": "segctl.submit",
+    "sweep": "segctl.sweep",
     "resume": "segctl.submit",
     "predict": "segctl.predict",
     "profiles": "segctl.profiles",
@@ -46,6 +49,7 @@ _COMMANDS = {
     "status": "segctl.status",
     "logs": "segctl.logs",
     "cancel": "segctl.cancel",
+    "cancel_sweep": "segctl.cancel",
     "requeue": "segctl.requeue",
     "bench": "segctl.bench",
     "import_weights": "segctl.weights",
@@ -57,6 +61,7 @@ __all__ = [
     "__version__",
     "bench",
     "cancel",
+    "cancel_sweep",
     "check_profile",
     "dunet_upsampling",
     "evaluate",
@@ -69,6 +74,7 @@ __all__ = [
     "requeue",
     "resume",
     "status",
+    "sweep",
     "train",
 ]
 

@@ -52,10 +52,7 @@ def trace(kind: str, config: Config, *, argv: Iterable[str] | None = None) -> Or
     """Gathers where a run of `kind` (``train``, ``eval``) comes from, once its plugins have been imported."""
     record = {
         "kind": kind,
-        "name": config.name,
-        "model": config.model.name,
-        "backbone": config.model.options.get("backbone"),
-        "dataset": config.dataset.name,
+        **chosen(config),
         "created": time.time(),
         "argv": list(sys.argv if argv is None else argv),
         "cwd": str(Path.cwd()),
@@ -64,10 +61,20 @@ def trace(kind: str, config: Config, *, argv: Iterable[str] | None = None) -> Or
         "python": sys.executable,
         "segctl": str(code.segctl_folder()),
         "versions": code.versions(),
-        "plugins": plugin_distributions(config),
     }
     states, patches = _states({_HERE: Path.cwd(), **local_code.loaded()})
     return Origin({**record, "repositories": states}, patches)
+
+
+def chosen(config: Config) -> dict[str, Any]:
+    """What a run is, in the words of its configuration: the part of run.json in which runs of one sweep differ."""
+    return {
+        "name": config.name,
+        "model": config.model.name,
+        "backbone": config.model.options.get("backbone"),
+        "dataset": config.dataset.name,
+        "plugins": plugin_distributions(config),
+    }
 
 
 def _states(folders: Mapping[str, Path]) -> tuple[list[dict[str, Any]], dict[str, bytes]]:
@@ -134,8 +141,8 @@ def plugin_distributions(config: Config) -> dict[str, dict[str, str]]:
     """Name, distribution and version of each plugin that `config` names, and what code it points to."""
     from segctl.registry import find
 
-    chosen = {"models": config.model, "datasets": config.dataset, **({"losses": config.loss} if config.loss else {})}
-    entries = {kind: find(kind, plugin.name) for kind, plugin in chosen.items()}
+    named = {"models": config.model, "datasets": config.dataset, **({"losses": config.loss} if config.loss else {})}
+    entries = {kind: find(kind, plugin.name) for kind, plugin in named.items()}
     return {
         kind: {"name": entry.name, "distribution": entry.distribution, "version": entry.version, "target": entry.target}
         for kind, entry in entries.items()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -10,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from segctl.launch.backends import FRESH, observe
-from segctl.runs import store, usage
+from segctl.runs import store, sweeps, usage
 from segctl.runs.records import Records
 from segctl.runs.run import Reference, Run
-from segctl.runs.state import Derived, State
+from segctl.runs.state import FINAL, Derived, State
+from segctl.runs.sweeps import Sweep
 
-__all__ = ["RunStatus", "of", "status"]
+__all__ = ["RunStatus", "of", "ranked", "status"]
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,8 @@ class RunStatus:
         limit: Seconds it may run until it is interrupted.
         gpu_hours: What the newest attempt has used and not lost; None for one that has no GPU.
         gpu_hours_lost: Spent on steps that were done again, or not saved, and on starting again after interruptions.
+        sweep: Id of the sweep that it belongs to.
+        point: What it tries in that sweep: values by key.
         path: The run's directory.
     """
 
@@ -89,6 +93,8 @@ class RunStatus:
     gpu_hours_lost: float | None
     device: str | None
     world_size: int | None
+    sweep: str | None
+    point: Mapping[str, Any] | None
     path: str
 
 
@@ -99,19 +105,35 @@ def status(
 
     Args:
         references: Which ones, by id, unique start of an id, name or path, in the order of the result; none: all,
-            newest first.
+            newest first. A sweep stands for all its runs, the best first; see `ranked`.
         runs_dir: Folder of the runs; default: $SEGCTL_RUNS, else ``runs``.
         max_age: Seconds that a scheduler's answer may be old; who keeps asking should give 10 or more.
 
     Raises:
-        RunError: There is no such run, or it may mean several.
+        RunError: There is no such run or sweep, or it may mean several.
     """
     folder = store.runs_dir(runs_dir)
     if not references:
         statuses = of(store.all_runs(folder), max_age=max_age)
         return tuple(sorted(statuses, key=lambda one: (one.created, one.id), reverse=True))
     wanted = [references] if isinstance(references, (str, os.PathLike)) else references
-    return of([store.find(reference, folder) for reference in wanted], max_age=max_age)
+    meant = [sweeps.meant(reference, folder) or store.find(reference, folder) for reference in wanted]
+    runs = [one.present if isinstance(one, Sweep) else (one,) for one in meant]
+    told = iter(of([run for group in runs for run in group], max_age=max_age))
+    groups = [tuple(itertools.islice(told, len(group))) for group in runs]
+    ordered = [ranked(group) if isinstance(one, Sweep) else group for one, group in zip(meant, groups, strict=True)]
+    return tuple(itertools.chain.from_iterable(ordered))
+
+
+def ranked(statuses: Sequence[RunStatus]) -> tuple[RunStatus, ...]:
+    """The best mIoU first; then those without one that are still to come, and at last those that failed."""
+
+    def place(one: RunStatus) -> tuple[int, float]:
+        if one.state in ("FAILED", "LOST") or (one.best_miou is None and one.state in FINAL):
+            return 2, 0.0
+        return (0, -one.best_miou) if one.best_miou is not None else (1, -(one.epoch or 0.0))
+
+    return tuple(sorted(statuses, key=place))
 
 
 def of(runs: Sequence[Run], *, max_age: float = FRESH) -> tuple[RunStatus, ...]:
@@ -154,6 +176,8 @@ def _status(run: Run, records: Records, derived: Derived, now: float) -> RunStat
         limit=given.limit or _planned(records, "time_limit"),
         gpu_hours=used.useful / 3600 if used else None,
         gpu_hours_lost=used.lost / 3600 if used else None,
+        sweep=record.get("sweep"),
+        point=record.get("point"),
         path=str(run.path),
     )
 

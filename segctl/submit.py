@@ -7,7 +7,7 @@ job is submitted.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -75,21 +75,32 @@ def train(
     Raises:
         SegctlError: The configuration, the data or the machine do not allow it. Nothing is left behind.
     """
-    config = _one_way(resolve(recipe, flags or {}, sets), flags or {})
-    config, weights, told = initial_weights.settle(config, lambda name: trained_run(name, {}, runs_dir))
+    config, weights, told = configured(recipe, flags or {}, sets, runs_dir)
     plan = make_plan(config, machine.read())
     if after is not None:
-        plan = _behind(store.find(after, store.runs_dir(runs_dir)), plan)
-    _refuse_empty_shares(config, plan)
+        plan = behind(store.find(after, store.runs_dir(runs_dir)), plan)
+    refuse_empty_shares(config, plan)
     notices = (*told, *bridge.preflight(config, processes=plan.world_size))
     if dry_run:
-        return Submitted(None, config, plan, (*notices, *_would_freeze(config, runs_dir)))
+        return Submitted(None, config, plan, (*notices, *would_freeze(config, runs_dir)))
     run = _start("train", config, plan, runs_dir, weights=weights)
     follow_up = _evaluation_of(run, config, plan, runs_dir) if then == "eval" else None
     return Submitted(run, load(run.config_file), plan, notices, follow_up)
 
 
-def _behind(first: Run, plan: LaunchPlan) -> LaunchPlan:
+def configured(
+    recipe: str | Path | None, flags: Mapping[str, Any], sets: Sequence[str], runs_dir: Path | None
+) -> tuple[Config, Path | None, tuple[str, ...]]:
+    """A training's configuration, the other run's checkpoint that it starts from, and what the user should know.
+
+    Raises:
+        SegctlError: See `segctl.config.load.resolve` and `segctl.initial_weights.settle`.
+    """
+    config = _one_way(resolve(recipe, flags, sets), flags)
+    return initial_weights.settle(config, lambda name: trained_run(name, {}, runs_dir))
+
+
+def behind(first: Run, plan: LaunchPlan) -> LaunchPlan:
     """The plan, to wait for another run where that has not completed yet.
 
     Raises:
@@ -140,7 +151,7 @@ def evaluate(
     found = bridge.preflight_evaluation(config, path)
     notices = (f"{path.name} of {trained.id} is evaluated.", *notices, *found)
     if dry_run:
-        return Submitted(None, config, plan, (*notices, *_would_freeze(config, runs_dir)))
+        return Submitted(None, config, plan, (*notices, *would_freeze(config, runs_dir)))
     submitted = _start("eval", config, plan, runs_dir, checkpoint=path, of=trained.id)
     return Submitted(submitted, config, plan, notices)
 
@@ -166,7 +177,7 @@ def resume(run: Reference, *, flags: Mapping[str, Any] | None = None, runs_dir: 
     checkpoint = store.record(found).get("checkpoint")
     held = found.held_checkpoint if found.held_checkpoint.exists() else Path(checkpoint) if checkpoint else None
     if held is None:
-        _refuse_empty_shares(config, plan)
+        refuse_empty_shares(config, plan)
     going_on = held is None and checkpoints.exists(found)
     if frozen:
         notices = snapshot.preflight(found, processes=plan.world_size, from_checkpoint=going_on, checkpoint=held)
@@ -235,7 +246,7 @@ def _refuse_unless_ended(run: Run) -> None:
         raise RunError(f"{run.id} is {found.state}: {found.why}.", f"Stop it first: segctl cancel {run.id}")
 
 
-def _refuse_empty_shares(config: Config, plan: LaunchPlan) -> None:
+def refuse_empty_shares(config: Config, plan: LaunchPlan) -> None:
     if config.train.batch_size < plan.world_size:
         raise ConfigError(
             f"train.batch_size: {config.train.batch_size} samples cannot be shared by {plan.world_size} processes.",
@@ -253,7 +264,7 @@ def _one_way(config: Config, flags: Mapping[str, Any]) -> Config:
     return config.model_copy(update={"launch": launch})
 
 
-def _would_freeze(config: Config, runs_dir: Path | None) -> list[str]:
+def would_freeze(config: Config, runs_dir: Path | None) -> list[str]:
     return [snapshot.survey(config, store.runs_dir(runs_dir)).notice] if config.launch.snapshot else []
 
 
@@ -273,27 +284,57 @@ def _start(
         checkpoint: Of the run that is evaluated.
         weights: Another run's checkpoint that the training starts from.
     """
-    if checkpoint is not None:
-        facts["checkpoint"] = str(checkpoint)
-
-    def text(run: Run) -> str:
-        return dump(config if weights is None else initial_weights.named(config, run.initial_weights))
-
     origin = provenance.trace(kind, config)
     code = snapshot.survey(config, store.runs_dir(runs_dir)) if config.launch.snapshot else None
     frozen = {"snapshot": code.as_record()} if code is not None else {}
-    run = store.create(text, {**origin.record, **frozen, **facts}, store.runs_dir(runs_dir))
-    try:
+
+    def fill(run: Run) -> None:
         origin.keep_patches(run)
         if code is not None:
             snapshot.take(code, run)
-        if weights is not None:
-            initial_weights.keep(weights, run)
-        if checkpoint is not None:
-            checkpoints.hold(checkpoint, run)
+
+    record = {**origin.record, **frozen, **facts}
+    run = make_run(config, record, store.runs_dir(runs_dir), fill, checkpoint=checkpoint, weights=weights)
+    try:
         backend(plan.backend).submit(run, plan)
     except BaseException:
         if not run.submission_file.exists():
             store.remove(run)
+        raise
+    return run
+
+
+def make_run(
+    config: Config,
+    record: Mapping[str, Any],
+    runs_dir: Path,
+    fill: Callable[[Run], None],
+    *,
+    checkpoint: Path | None = None,
+    weights: Path | None = None,
+) -> Run:
+    """Makes a run's directory, complete but for its submission; where that fails none is left.
+
+    Args:
+        config: What it runs.
+        record: For run.json; see `segctl.runs.store.create`.
+        runs_dir: Folder of the runs.
+        fill: Puts into the directory what belongs to its provenance.
+        checkpoint: Of the run that is evaluated.
+        weights: Another run's checkpoint that the training starts from.
+    """
+
+    def text(run: Run) -> str:
+        return dump(config if weights is None else initial_weights.named(config, run.initial_weights))
+
+    run = store.create(text, {**record, **({"checkpoint": str(checkpoint)} if checkpoint else {})}, runs_dir)
+    try:
+        fill(run)
+        if weights is not None:
+            initial_weights.keep(weights, run)
+        if checkpoint is not None:
+            checkpoints.hold(checkpoint, run)
+    except BaseException:
+        store.remove(run)
         raise
     return run

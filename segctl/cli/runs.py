@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from segctl.cli import options, output
+from segctl.cli import options, output, sweeps
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,9 +36,13 @@ def status(
     runs_dir: options.RunsDir = None,
     as_json: options.Json = False,
 ) -> None:
-    """Show how runs are doing."""
+    """Show how runs are doing; of a sweep, ranked by mIoU."""
     from segctl.status import status as look
 
+    sweep = sweeps.named(runs, runs_dir)
+    if sweep is not None and not as_json:
+        sweeps.show(sweep, watch=watch)
+        return
     if watch and not as_json:
         _watch(tuple(runs or ()), runs_dir)
     statuses = look(tuple(runs or ()), runs_dir=runs_dir)
@@ -68,9 +72,13 @@ def logs(
 
 
 def cancel(run: options.RunReference, runs_dir: options.RunsDir = None, as_json: options.Json = False) -> None:
-    """Stop a run at its next step, with a checkpoint."""
+    """Stop a run at its next step, with a checkpoint; or all runs of a sweep."""
     from segctl.cancel import cancel as ask
 
+    sweep = sweeps.named([run], runs_dir)
+    if sweep is not None:
+        sweeps.cancel(sweep, as_json=as_json)
+        return
     result = ask(run, runs_dir=runs_dir)
     if as_json:
         output.document(asdict(result))
@@ -89,7 +97,7 @@ def requeue(run: options.RunReference, runs_dir: options.RunsDir = None, as_json
         output.note(output.told(f"{result.id} is {result.state}: {result.why}", result.hint))
 
 
-_STYLES = {
+STYLES = {
     "RUNNING": "green",
     "COMPLETED": "blue",
     "FAILED": "bold red",
@@ -122,7 +130,7 @@ def _table(statuses: Sequence[RunStatus], width: int) -> Text:
         Column("DATASET"),
         Column("ON"),
     )
-    rows = [Row(_cells(each), note=_note(each), styles=((1, _STYLES.get(each.state, "")),)) for each in statuses]
+    rows = [Row(_cells(each), note=note(each), styles=((1, STYLES.get(each.state, "")),)) for each in statuses]
     return table(columns, rows, width)
 
 
@@ -130,7 +138,7 @@ def _cells(status: RunStatus) -> tuple[str, ...]:
     return (
         status.id,
         status.state,
-        _of(status.epoch, status.epochs),
+        epochs(status),
         output.percent(status.miou),
         output.percent(status.best_miou),
         output.seconds(status.eta_seconds) if status.state == "RUNNING" else "",
@@ -147,10 +155,12 @@ def _cells(status: RunStatus) -> tuple[str, ...]:
     )
 
 
-def _of(part: float | None, whole: float | None) -> str:
-    if part is None:
+def epochs(status: RunStatus) -> str:
+    """``3.2/50``."""
+    if status.epoch is None:
         return ""
-    return output.short(part) if whole is None else f"{output.short(part)}/{output.short(whole)}"
+    done = output.short(status.epoch)
+    return done if status.epochs is None else f"{done}/{output.short(status.epochs)}"
 
 
 def _of_limit(elapsed: float | None, limit: float) -> str:
@@ -166,7 +176,7 @@ def _hours(value: float | None) -> str:
     return "" if not value else f"{value:.1f}" if value >= 0.1 else f"{value:.2f}"
 
 
-def _note(status: RunStatus) -> str:
+def note(status: RunStatus) -> str:
     """Why a run is as it is, and what to do about one that needs somebody; a completed one needs no words."""
     if status.state in ("COMPLETED", "CANCELLED", "RUNNING"):
         return "" if status.state == "COMPLETED" else status.why

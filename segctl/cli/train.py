@@ -6,9 +6,10 @@ from typing import Annotated, Literal
 
 import typer
 
-from segctl.cli import options, output
+from segctl.cli import options, output, sweeps
 from segctl.cli.options import HOW, WHAT, WHERE
 from segctl.cli.submission import CHECKING, conclude
+from segctl.errors import ConfigError
 
 Recipe = Annotated[
     str | None,
@@ -65,6 +66,7 @@ def train(
     batch_size: BatchSize = None,
     seed: Seed = None,
     sets: options.Sets = [],  # noqa: B006 - Typer makes a new list
+    sweep: sweeps.File = None,
     plugin_options: options.PluginOptions = [],  # noqa: B006
     on: options.On = None,
     nodes: options.Nodes = None,
@@ -73,6 +75,7 @@ def train(
     time: options.Time = None,
     partition: options.Partition = None,
     slurm: options.SlurmOptions = [],  # noqa: B006
+    max_running: sweeps.MaxRunning = None,
     after: After = None,
     then: Then = None,
     name: options.Name = None,
@@ -85,10 +88,30 @@ def train(
 ) -> None:
     """Train a model and follow it to its mIoU.
 
-    Options of the model, data set and loss: --model.OPTION VALUE and so on; see 'segctl plugins show'.
+    Options of the model, data set and loss: --model.OPTION VALUE and so on; see 'segctl plugins show'. Several values,
+    as in --set optimizer.lr=0.01,0.005, make a sweep: one training for each combination.
     """
+    from segctl.config import grid
     from segctl.submit import train as submit
 
+    if sweep is not None or grid.spans(sets):
+        if then is not None:
+            raise ConfigError("--then: a sweep is not followed by evaluations.", "Evaluate its best run: segctl eval.")
+        sweeps.submit(
+            recipe,
+            flags=options.configured(context.params),
+            sets=sets,
+            file=sweep,
+            max_running=max_running,
+            runs_dir=runs_dir,
+            after=after,
+            detach=detach,
+            dry_run=dry_run,
+            as_json=as_json,
+        )
+        return
+    if max_running is not None:
+        raise ConfigError("--max-running: this is one training, not a sweep.", "Leave it out, or give several values.")
     with output.busy(CHECKING):
         submitted = submit(
             recipe,

@@ -17,7 +17,7 @@ import yaml
 
 from segctl.errors import ConfigError
 
-__all__ = ["parse", "read", "scalar", "write"]
+__all__ = ["document", "parse", "read", "scalar", "write"]
 
 _PREFIX = "tag:yaml.org,2002:"
 _RESOLVERS = (
@@ -138,6 +138,23 @@ def _syntax_error(error: yaml.MarkedYAMLError, text: str, source: str) -> tuple[
     return f"{place}: this is not YAML: {error.problem}.", ""
 
 
+def document(path: Path) -> Any:
+    """The one document in a file.
+
+    Raises:
+        ConfigError: It cannot be read, or is not YAML.
+    """
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except FileNotFoundError:
+        raise ConfigError(f"There is no file {path}.") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path} is not UTF-8 text (byte {error.start}).", "Is it a YAML file?") from None
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}.") from None
+    return parse(text, str(path))
+
+
 def read(path: Path, holds: str = "sections such as `model:` and `train:`") -> dict[str, Any]:
     """The mapping in a file; empty where the file is.
 
@@ -148,15 +165,7 @@ def read(path: Path, holds: str = "sections such as `model:` and `train:`") -> d
     Raises:
         ConfigError: It cannot be read, is not YAML, or is not a mapping with names as keys.
     """
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except FileNotFoundError:
-        raise ConfigError(f"There is no file {path}.") from None
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path} is not UTF-8 text (byte {error.start}).", "Is it a YAML file?") from None
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be read: {error.strerror}.") from None
-    content = parse(text, str(path))
+    content = document(path)
     if content is None:
         return {}
     if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from segctl.launch.plan import LaunchPlan
     from segctl.launch.submission import Submission
     from segctl.runs.run import Run
+    from segctl.runs.sweeps import Sweep
 
 
 class Backend(Protocol):
@@ -29,6 +30,10 @@ class Backend(Protocol):
         """Starts and records the run's next attempt; LaunchError where that fails, RunError while one still runs."""
         ...
 
+    def submit_sweep(self, sweep: Sweep, plan: LaunchPlan) -> None:
+        """Starts and records all runs of a sweep; where that fails with an exception none is left to start."""
+        ...
+
     def look(self, records: Sequence[Records], now: float, max_age: float) -> list[Sight]:
         """What the scheduler says of each run's newest attempt, asked once for all of them.
 
@@ -38,6 +43,10 @@ class Backend(Protocol):
 
     def cancel(self, run: Run, records: Records) -> None:
         """Asks the job to stop with a checkpoint, and returns when all its processes are gone."""
+        ...
+
+    def cancel_all(self, jobs: Sequence[tuple[Run, Records]]) -> None:
+        """The same for several jobs at once, those that wait for their turn first."""
         ...
 
     def requeue(self, run: Run, records: Records) -> None:
@@ -58,6 +67,11 @@ class Local:
 
         return submit(run, plan)
 
+    def submit_sweep(self, sweep: Sweep, plan: LaunchPlan) -> None:
+        from segctl.launch.local_sweep import submit
+
+        submit(sweep, plan)
+
     def look(self, records: Sequence[Records], now: float, max_age: float) -> list[Sight]:
         from segctl.launch.watch import look
 
@@ -67,6 +81,11 @@ class Local:
         from segctl.launch.watch import cancel
 
         cancel(run, records)
+
+    def cancel_all(self, jobs: Sequence[tuple[Run, Records]]) -> None:
+        from segctl.launch.watch import cancel_all
+
+        cancel_all(jobs)
 
     def requeue(self, run: Run, records: Records) -> None:
         from segctl.launch.watch import requeue
@@ -87,15 +106,25 @@ class Slurm:
 
         return submit(run, plan)
 
+    def submit_sweep(self, sweep: Sweep, plan: LaunchPlan) -> None:
+        from segctl.launch.slurm_array import submit
+
+        submit(sweep, plan)
+
     def look(self, records: Sequence[Records], now: float, max_age: float) -> list[Sight]:
         from segctl.launch.slurm_look import look
 
         return look(records, now, max_age)
 
     def cancel(self, run: Run, records: Records) -> None:
-        from segctl.launch.slurm_cancel import cancel
+        from segctl.launch.slurm_cancel import cancel_all
 
-        cancel(run, records)
+        cancel_all([(run, records)])
+
+    def cancel_all(self, jobs: Sequence[tuple[Run, Records]]) -> None:
+        from segctl.launch.slurm_cancel import cancel_all
+
+        cancel_all(jobs)
 
     def requeue(self, run: Run, records: Records) -> None:
         from segctl.launch.slurm_cancel import requeue

@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from segctl.errors import RunError
 from segctl.launch import srun_report
 from segctl.launch.environment import cleaned
 from segctl.launch.inbox import Inbox, stop_grace
@@ -29,6 +30,7 @@ from segctl.launch.slurm_plan import srun_command
 from segctl.launch.srun_report import SrunReport, TaskEnd
 from segctl.launch.submission import planned
 from segctl.launch.verdict import Facts, Verdict, decide
+from segctl.runs import sweeps
 from segctl.runs.attempt import Attempt
 from segctl.runs.blame import is_consequence
 from segctl.runs.code import with_snapshot
@@ -296,12 +298,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m segctl.launch.leader", description="Carries out a SLURM job of a run."
     )
-    parser.add_argument("run_dir", type=Path)
-    parser.add_argument("attempt", type=int)
+    parser.add_argument("run_dir", type=Path, nargs="?")
+    parser.add_argument("attempt", type=int, nargs="?", default=1)
+    parser.add_argument("--sweep", nargs=2, metavar=("SWEEP", "FIRST"), help="the run is this element of an array")
     given = parser.parse_args(arguments)
     inbox = Inbox()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
-    run = Run(given.run_dir)
+    try:
+        run = Run(given.run_dir) if given.sweep is None else _element(Path(given.sweep[0]), int(given.sweep[1]))
+    except RunError as error:
+        log.error("%s It is looked for on %s.", error, hostname())
+        return 1
     plan = planned(run, given.attempt)
     if plan is None:
         log.error("%s cannot be seen from %s, or does not have attempt %d", run.path, hostname(), given.attempt)
@@ -311,6 +318,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     log.info("%s of %s as job %s on %s", this, run.id, job, os.environ.get("SLURM_JOB_NODELIST"))
     log.info("Python %s, segctl in %s", sys.executable, Path(__file__).parents[1])
     return Leader(run, plan, this, job, inbox).carry_out()
+
+
+def _element(sweep: Path, first: int) -> Run:
+    """The run that this element of a job array carries out.
+
+    Raises:
+        RunError: The sweep's table cannot be read here.
+    """
+    return sweeps.read(sweep).runs[first + int(os.environ["SLURM_ARRAY_TASK_ID"])]
 
 
 def _job_id() -> str:

@@ -37,6 +37,7 @@ class Wanted:
     Attributes:
         id: Empty where it is not known.
         name: Empty where it does not matter.
+        element: Which one of a job array of that name; None for a job of its own.
         user: Who submitted it; empty: not known.
         since: When that was; what was seen before is of another job.
         unexplained: The restart of which it is not known how it ended, should it have been followed by another.
@@ -44,9 +45,15 @@ class Wanted:
 
     id: str = ""
     name: str = ""
+    element: int | None = None
     user: str = ""
     since: float = 0.0
     unexplained: int | None = None
+
+    def named(self, job: Job) -> bool:
+        """Whether it is this job, by its name."""
+        is_element = self.element is None or job.id.endswith(f"_{self.element}")
+        return bool(self.name) and job.name == self.name and is_element
 
 
 @dataclass(frozen=True)
@@ -74,7 +81,7 @@ class Answer:
         if wanted.id:
             found = self.jobs.get(wanted.id)
         else:
-            found = next((job for job in self.jobs.values() if wanted.name and job.name == wanted.name), None)
+            found = next((job for job in self.jobs.values() if wanted.named(job)), None)
         return found if found is not None and found.seen >= wanted.since else None
 
     def in_queue(self, job: Job) -> bool:

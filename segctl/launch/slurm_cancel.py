@@ -1,10 +1,11 @@
-"""Ending a SLURM job, or sending it back to the queue, in a way that saves a checkpoint first."""
+"""Ending SLURM jobs, or sending one back to the queue, in a way that saves a checkpoint first."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import time
+from collections.abc import Collection, Mapping, Sequence
 
 from segctl.errors import RunError
 from segctl.launch.cancel_request import request
@@ -12,29 +13,35 @@ from segctl.launch.environment import cleaned
 from segctl.runs.records import Records, read
 from segctl.runs.run import Run
 
-_ENDS = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "STOPPED")
 _ASK_EVERY = 1.0
+_GONE = ("Invalid job id", "already completing or completed", "has finished")
 
 
-def cancel(run: Run, records: Records) -> None:
-    """Asks the job to stop, and returns when SLURM has let go of it.
+def cancel_all(jobs: Sequence[tuple[Run, Records]]) -> None:
+    """Asks jobs to stop, and returns when SLURM has let go of them.
 
-    A job that waits is taken from the queue. One that runs saves a checkpoint first; should it not do it in time it is
-    ended without.
+    Those that wait are taken from the queue, so that none takes the place of one that ends. Those that run save a
+    checkpoint first; should one not do it in time it is ended without.
 
     Raises:
-        RunError: SLURM cannot be asked, or the job is another user's.
+        RunError: SLURM cannot be asked, or a job is another user's.
     """
-    job = _job_of(run, records)
-    request(run, records.number)
-    if job is None:  # the submitting command was cut off before it got as far as sbatch
-        return
-    if _state(run, job) == "RUNNING":
-        _scancel(run, "--batch", "--signal=USR2", job)
-        _await_end(run, job, float(records.supervisor.get("stop_grace") or 60.0) + 30.0)
-    if _state(run, job):
-        _scancel(run, job)
-        _await_end(run, job, 90.0)
+    runs: dict[str, Run] = {}
+    grace = 0.0
+    for run, records in jobs:
+        job = _job_of(run, records)
+        request(run, records.number)
+        if job is not None:  # else the submitting command was cut off before it got as far as sbatch
+            runs[job] = run
+            grace = max(grace, float(records.supervisor.get("stop_grace") or 60.0))
+    states = _states(runs)
+    running = [job for job, state in states.items() if state == "RUNNING"]
+    _scancel([job for job in states if job not in running])
+    _scancel(running, "--batch", "--signal=USR2")
+    _await_end(runs, grace + 30.0 if running else 90.0)
+    if left := _states(runs):
+        _scancel(list(left))
+        _await_end(runs, 90.0)
 
 
 def requeue(run: Run, records: Records) -> None:
@@ -44,55 +51,78 @@ def requeue(run: Run, records: Records) -> None:
         RunError: It does not run, or SLURM cannot be asked.
     """
     job = _job_of(run, records)
-    if job is None or _state(run, job) != "RUNNING":
+    if job is None or _states([job]).get(job) != "RUNNING":
         raise RunError(f"{run.id} does not run, so there is nothing to requeue.", f"See 'segctl status {run.id}'.")
-    _scancel(run, "--batch", "--signal=USR2", job)
+    _scancel([job], "--batch", "--signal=USR2")
 
 
 def _job_of(run: Run, records: Records) -> str | None:
+    """Its number; by the job's name where the submitting command was cut off before it recorded the number."""
     known = records.attempt.get("job_id") or records.supervisor.get("job_id")
     if known:
         return str(known)
-    name = records.attempt.get("job_name")
-    listed = _slurm(run, "squeue", "--noheader", "--format=%i", f"--name={name}").split() if name else []
-    return listed[0] if listed else None
+    name, element = records.attempt.get("job_name"), records.attempt.get("element")
+    listed = _slurm("squeue", "--noheader", "--array", "--format=%i", f"--name={name}").split() if name else []
+    fitting = [job for job in listed if element is None or job.endswith(f"_{element}")]
+    return fitting[0] if fitting else None
 
 
-def _state(run: Run, job: str) -> str:
-    """SLURM's word for a job that it still holds; empty for one that is gone."""
+def _states(jobs: Collection[str]) -> dict[str, str]:
+    """SLURM's word for each of the jobs that it still holds."""
+    if not jobs:
+        return {}
+    numbers = dict.fromkeys(job.partition("_")[0] for job in jobs)  # of a job array, all elements at once
     try:
-        state = _slurm(run, "squeue", "--noheader", "--format=%T", f"--jobs={job}").strip()
+        listed = _slurm("squeue", "--noheader", "--array", "--format=%i %T", f"--jobs={','.join(numbers)}")
     except RunError as error:
         if "Invalid job id" in error.message:
-            return ""
+            return {}
         raise
-    return state.partition("\n")[0]
+    found = dict(line.split(maxsplit=1) for line in listed.splitlines() if line.strip())
+    return {job: found[job].strip() for job in jobs if job in found}
 
 
-def _await_end(run: Run, job: str, seconds: float) -> None:
-    """Waits for the leader's last word and for the queue to let go of the job."""
+def _await_end(runs: Mapping[str, Run], seconds: float) -> None:
+    """Waits for the leaders' last words and for the queue to let go of the jobs."""
     deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        said = read(run).supervisor.get("state")
-        if said in _ENDS and not _state(run, job):
-            return
-        if said not in (*_ENDS, "RUNNING", "REQUEUED") and not _state(run, job):
-            return
-        time.sleep(_ASK_EVERY)
+    waited_for = dict(runs)
+    while waited_for and time.monotonic() < deadline:
+        held = _states(waited_for)
+        waited_for = {job: run for job, run in waited_for.items() if job in held or not _has_spoken(run)}
+        if waited_for:
+            time.sleep(_ASK_EVERY)
 
 
-def _scancel(run: Run, *arguments: str) -> None:
-    _slurm(run, "scancel", *arguments)
+def _has_spoken(run: Run) -> bool:
+    """Whether nothing more is to come from a job that has left the queue: it never began, or has said how it ended."""
+    return read(run).supervisor.get("state") != "RUNNING"
 
 
-def _slurm(run: Run, *words: str) -> str:
+def _scancel(jobs: Sequence[str], *options: str) -> None:
+    """Those that have ended meanwhile are no error."""
+    if not jobs:
+        return
+    done = _command("scancel", *options, *jobs)
+    said = [line for line in done.stderr.splitlines() if line.strip() and not any(word in line for word in _GONE)]
+    if any("error" in line for line in said):
+        raise _refused("scancel", "; ".join(said))
+
+
+def _slurm(*words: str) -> str:
+    done = _command(*words)
+    if done.returncode != 0 or "error" in done.stderr:
+        raise _refused(words[0], done.stderr.strip())
+    return done.stdout
+
+
+def _refused(command: str, said: str) -> RunError:
+    return RunError(f"{command} says: {said}.", "Try again when SLURM answers, or ask the job's owner.")
+
+
+def _command(*words: str) -> subprocess.CompletedProcess[str]:
     try:
-        done = subprocess.run(words, env=cleaned(os.environ), capture_output=True, text=True, timeout=60, check=False)
+        return subprocess.run(words, env=cleaned(os.environ), capture_output=True, text=True, timeout=60, check=False)
     except FileNotFoundError as error:
-        raise RunError(f"{run.id} is a SLURM job, but {words[0]} was not found here.", "Use a login node.") from error
+        raise RunError(f"A job on SLURM is meant, but {words[0]} was not found here.", "Use a login node.") from error
     except subprocess.TimeoutExpired as error:
         raise RunError("SLURM does not answer.", "Try again when squeue does.") from error
-    said = done.stderr.strip()
-    if done.returncode != 0 or "error" in said:
-        raise RunError(f"{run.id}: {words[0]} says: {said}.", "Try again when SLURM answers, or ask the job's owner.")
-    return done.stdout

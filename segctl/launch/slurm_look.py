@@ -73,6 +73,7 @@ def _wanted(records: Records) -> Wanted:
     return Wanted(
         id=str(attempt.get("job_id") or said.get("job_id") or ""),
         name=str(attempt.get("job_name") or ""),
+        element=attempt.get("element"),
         user=str(attempt.get("user") or ""),
         since=float(attempt.get("submitted") or 0.0),
         unexplained=records.restart if said.get("state") != "REQUEUED" else None,

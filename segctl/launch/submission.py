@@ -41,14 +41,14 @@ class AttemptRecord:
         self._plan = plan
         self.number = 1 + max((int(attempt.get("number", 0)) for attempt in self._attempts), default=0)
 
-    def write(self, process: ProcessId | None = None, **identity: str) -> None:
+    def write(self, process: ProcessId | None = None, /, **identity: str | int) -> None:
         """Records what is known of the job: its process, or what the scheduler calls it.
 
         Raises:
             OSError: The run's directory cannot be written.
         """
-        identity = {**(process.as_record() if process else {"host": hostname()}), **identity}
-        entry = {"number": self.number, "submitted": time.time(), **identity, "plan": self._plan.as_record()}
+        who = {**(process.as_record() if process else {"host": hostname()}), **identity}
+        entry = {"number": self.number, "submitted": time.time(), **who, "plan": self._plan.as_record()}
         write_json(self._file, {"backend": self._plan.backend, "attempts": [*self._attempts, entry]})
 
     def take_back(self) -> None:

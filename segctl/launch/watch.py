@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 from segctl.errors import RunError
 from segctl.launch.cancel_request import request
@@ -14,6 +16,7 @@ from segctl.runs.run import Run
 from segctl.runs.state import Sight
 
 HANDOVER_SECONDS = 60.0  # how long the submitting command may take from recording an attempt to starting its job
+_AT_ONCE = 16  # jobs that are ended at the same time
 _ENDS = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT")
 
 
@@ -62,6 +65,19 @@ def cancel(run: Run, records: Records) -> None:
         send(process, signal.SIGKILL)
         _gone(process, 5.0)
         _end_strays(run)
+
+
+def cancel_all(jobs: Sequence[tuple[Run, Records]]) -> None:
+    """Ends several attempts at once, those that wait for their turn first: none is to take the place of one that ends.
+
+    Raises:
+        RunError: As for `cancel`; the others have been ended all the same.
+    """
+    running = [job for job in jobs if job[1].supervisor.get("state") == "RUNNING"]
+    waiting = [job for job in reversed(jobs) if job not in running]
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        for part in (waiting, running):
+            list(pool.map(lambda job: cancel(*job), part))
 
 
 def requeue(run: Run, records: Records) -> None:

@@ -8,7 +8,7 @@ import secrets
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +43,7 @@ def create(config_text: str | Callable[[Run], str], record: Mapping[str, Any], r
         runs_dir.mkdir(parents=True, exist_ok=True)
         building = Path(tempfile.mkdtemp(prefix=".new-", dir=runs_dir))
         created = float(record.get("created") or time.time())
-        run_id = _new_id(record, created, runs_dir)
+        run_id = new_id(_label(record), created, runs_dir)
         draft = Run(building)
         for folder in (draft.logs, draft.errors, draft.checkpoints):
             folder.mkdir()
@@ -102,15 +102,27 @@ def find(reference: str | os.PathLike[str], runs_dir: Path) -> Run:
     runs = {run.id: run for run in all_runs(runs_dir)}
     if text in runs:
         return runs[text]
-    found = [run for run in runs.values() if run.id.startswith(text) or run.id.endswith(f"-{text}")] if text else []
-    found = found or [run for run in runs.values() if f"-{_slug(text)}-" in run.id and record(run).get("name") == text]
+    found = candidates(text, runs, lambda run_id: record(runs[run_id]))
     if len(found) == 1:
-        return found[0]
+        return runs[found[0]]
     if found:
-        raise RunError(f"{text!r} may mean {_shown([run.id for run in found])}.", "Give more of the id.")
+        raise ambiguous(text, found)
     if _is_run(Path(text)):
         return _at(Path(text))
+    if text and (runs_dir / text / "sweep.json").is_file():
+        raise RunError(f"{text} is a sweep, not a run.", f"'segctl status {text}' lists its runs.")
     raise RunError(f"There is no run {text!r} in {runs_dir}.", _hint(text, list(runs)))
+
+
+def candidates(text: str, ids: Iterable[str], record_of: Callable[[str], Mapping[str, Any]]) -> list[str]:
+    """The ids that start with `text` or have it as their random end; else those whose record has that ``name``."""
+    known = list(ids)
+    found = [each for each in known if each.startswith(text) or each.endswith(f"-{text}")] if text else []
+    return found or [each for each in known if f"-{_slug(text)}-" in each and record_of(each).get("name") == text]
+
+
+def ambiguous(text: str, ids: list[str]) -> RunError:
+    return RunError(f"{text!r} may mean {_shown(ids)}.", "Give more of the id.")
 
 
 def newest(predicate: Callable[[Mapping[str, Any]], bool], runs_dir: Path) -> Run | None:
@@ -128,11 +140,21 @@ def record(run: Run) -> dict[str, Any]:
     return read_json(run.run_file) or {}
 
 
-def _new_id(record: Mapping[str, Any], created: float, runs_dir: Path) -> str:
-    label = record.get("name") or "-".join(str(record[key]) for key in ("model", "dataset") if record.get(key)) or "run"
+def _label(record: Mapping[str, Any]) -> str:
+    return record.get("name") or "-".join(str(record[key]) for key in ("model", "dataset") if record.get(key)) or "run"
+
+
+def new_id(label: str, created: float, runs_dir: Path) -> str:
+    """An id that is not in use: time, label, and a random end.
+
+    Args:
+        label: What the id is to be remembered by.
+        created: Unix seconds.
+        runs_dir: Folder of the runs.
+    """
     moment = time.strftime("%Y%m%d-%H%M%S", time.localtime(created))
     while True:
-        run_id = f"{moment}-{_slug(str(label))}-{''.join(secrets.choice(_TAIL_ALPHABET) for _ in range(4))}"
+        run_id = f"{moment}-{_slug(label)}-{''.join(secrets.choice(_TAIL_ALPHABET) for _ in range(4))}"
         if not (runs_dir / run_id).exists():
             return run_id
 
