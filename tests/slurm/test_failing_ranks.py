@@ -22,8 +22,8 @@ from segctl_datasets.shapes import Shapes
 class Trouble(Shapes):
     '''Shapes, until the third rank has drawn ten of them.'''
 
-    def __init__(self, root: Path, split: str, *, trouble: str, size: int = 64, samples: int = 2000, eval_samples: int = 8):
-        super().__init__(root, split, size=size, samples=samples, eval_samples=eval_samples)
+    def __init__(self, root: Path, split: str, *, trouble: str, size: int = 64, eval_samples: int = 8):
+        super().__init__(root, split, size=size, eval_samples=eval_samples)
         self.trouble, self.drawn = trouble, 0
 
     def __getitem__(self, index):

@@ -36,8 +36,10 @@ class Training:
     def submit(cls, *argv: object) -> Training:
         """Sends a small training, with the given flags of `segctl train` behind the usual ones."""
         small = ("--model", "enet", "--dataset", "shapes", "--steps", STEPS, "--batch-size", 8, "--lr", 0.01)
-        sets = ("augment.crop=48", "train.eval_every=0", "train.checkpoint_every=5", "train.log_every=1")
-        sets = (*sets, "dataset.eval_samples=8", "train.workers=0")
+        sets = (
+            *("augment.crop=48", "train.eval_every=0", "train.checkpoint_every=5", "train.log_every=1"),
+            *("dataset.eval_samples=8", "train.workers=0"),
+        )
         flags = [word for each in sets for word in ("--set", each)]
         document = json.loads(segctl("train", *small, *flags, "--detach", "--json", *argv))
         return cls(Path(document["path"]))
