@@ -9,6 +9,8 @@
     ├── WeightsError            pretrained weights that cannot be had or do not fit
     ├── ExportError             a model that cannot be exported, or whose export does not give the same
     ├── LaunchError             a job that could not be started
+    ├── DeviceMemoryError       the memory of a GPU did not suffice
+    ├── DiskFullError           a disk without room, or a quota that is used up
     └── NonFiniteLossError      training stopped because the loss or its gradient was NaN or infinite
 
 Anything else that escapes is a bug in segctl (or in a plugin) and is shown with its traceback.
@@ -69,6 +71,14 @@ class ExportError(SegctlError):
 
 
 class LaunchError(SegctlError):
+    pass
+
+
+class DeviceMemoryError(SegctlError):
+    pass
+
+
+class DiskFullError(SegctlError):
     pass
 
 

@@ -7,6 +7,7 @@ fast tests, `pytest --slow` the others too. With CI=true all of them run, and on
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 from pathlib import Path
 from typing import Any
@@ -64,6 +65,21 @@ def isolated_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setenv("SEGCTL_STATE_DIR", str(tmp_path / "state"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))  # profiles
+
+
+@pytest.fixture
+def fragile_path(tmp_path: Path) -> str:
+    """A folder that, on the import path, has the model and the data set of fragile_plugin.py installed."""
+    folder = tmp_path / "plugins"
+    metadata = folder / "fragile-1.0.dist-info"
+    metadata.mkdir(parents=True)
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: fragile\nVersion: 1.0\n")
+    (metadata / "entry_points.txt").write_text(
+        "[segctl.models]\nfragile = fragile_plugin:fragile\n"
+        "[segctl.datasets]\nslow_shapes = fragile_plugin:SlowShapes\n"
+    )
+    shutil.copy(Path(__file__).with_name("fragile_plugin.py"), folder)
+    return str(folder)
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,7 @@ import logging
 import os
 import shutil
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from segctl.errors import CheckpointError
 from segctl.runs.checkpoint_file import verify
+from segctl.runs.fence import SupersededError
 from segctl.runs.files import replacing
 
 log = logging.getLogger(__name__)
@@ -42,10 +43,17 @@ def to_host(value: Any) -> Any:
 
 
 class CheckpointWriter:
-    """Writes checkpoints from a thread of its own: `save` returns as soon as the state is copied to host memory."""
+    """Writes checkpoints from a thread of its own: `save` returns as soon as the state is copied to host memory.
 
-    def __init__(self, folder: Path) -> None:
+    Args:
+        folder: Made if need be.
+        before: Called on that thread when a file is complete, just before it gets its name; what it raises prevents
+            that.
+    """
+
+    def __init__(self, folder: Path, before: Callable[[], None] = lambda: None) -> None:
         self.folder = folder
+        self._before = before
         self._thread: threading.Thread | None = None
         self._failure: BaseException | None = None
 
@@ -65,12 +73,15 @@ class CheckpointWriter:
 
         Raises:
             CheckpointError: It could not be written.
+            SupersededError: It was not to be written.
         """
         if self._thread is not None:
             self._thread.join()
             self._thread = None
         if self._failure is not None:
             failure, self._failure = self._failure, None
+            if isinstance(failure, SupersededError):
+                raise failure
             raise CheckpointError(
                 f"The checkpoint could not be written to {self.folder}: {failure}.",
                 "Free some space or mend the file system, then `segctl resume` goes on from the checkpoint before it.",
@@ -82,6 +93,10 @@ class CheckpointWriter:
             path = step_file(self.folder, state["step"])
             with replacing(path) as file:
                 torch.save(state, file)
+                # Written out here, so that no time passes between that call and the rename.
+                file.flush()
+                os.fsync(file.fileno())
+                self._before()
             if best:
                 _link(path, self.folder / "best.pt")
             if keep_as is not None:

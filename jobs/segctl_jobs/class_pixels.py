@@ -17,6 +17,7 @@ from segctl import registry
 from segctl.config.schema import Config
 from segctl.plugin import DatasetInfo, SegmentationDataset
 from segctl.runs.files import cache_folder, read_json, write_json
+from segctl_jobs import watchdog
 from segctl_jobs.distributed import World
 
 __all__ = ["count_class_pixels"]
@@ -59,6 +60,7 @@ def _own_share(dataset: SegmentationDataset, info: DatasetInfo, world: World) ->
 
     def count(index: int) -> np.ndarray:
         mask = np.asarray(read_mask(index))
+        watchdog.beat()
         return np.bincount(mask[mask != info.ignore_index], minlength=len(info.classes))[: len(info.classes)]
 
     zero = np.zeros(len(info.classes), np.int64)

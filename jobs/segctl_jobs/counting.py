@@ -69,7 +69,7 @@ def count(
         info: The facts of `dataset`.
         amp: The dtype of autocast; None: off.
         stop: Polled every few images on every process; when it is true on one, all stop.
-        progress: Called on rank 0 with the number of images done and their total.
+        progress: Called on every process with the number of images done (on all) and their total.
         predictions: Folder for the predicted masks, ``<sample name>.png`` in the data set's own label values.
         workers: Data workers of this process; None: as many as there are free cores.
 
@@ -113,7 +113,7 @@ def count(
                 index, image, mask = next(samples)
                 for counts, was_tiled in images.submit(pixels_at_once(*mask.shape, settings), index, image, mask):
                     confusion, tiled = confusion + counts, tiled + was_tiled
-            if progress is not None and world.is_main:
+            if progress is not None:
                 progress(min(len(dataset), first + world.size), len(dataset))
         for counts, was_tiled in images.finish():
             confusion, tiled = confusion + counts, tiled + was_tiled

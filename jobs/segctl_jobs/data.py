@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from segctl.config.schema import Augment, Input
 from segctl.errors import DataError, SegctlError, listing
 from segctl.plugin import DatasetInfo, SegmentationDataset
+from segctl_jobs import watchdog
 from segctl_jobs.augment import augment
 from segctl_jobs.distributed import World
 
@@ -170,6 +171,7 @@ def start_worker(worker: int) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGUSR2, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    watchdog.show_stack_on_request()
     torch.set_num_threads(1)
 
 

@@ -30,7 +30,6 @@ from segctl_jobs.sync_batchnorm import SyncBatchNorm
 log = logging.getLogger(__name__)
 
 MEETING_SECONDS = 300
-COLLECTIVE_TIMEOUT = timedelta(minutes=30)
 
 
 @dataclass(frozen=True)
@@ -73,8 +72,11 @@ class World:
         self.max([0])
 
 
-def connect(run: Run) -> World:
+def connect(run: Run, *, patience: timedelta = timedelta(minutes=30)) -> World:
     """Joins the job's process group: gloo for CPU tensors, NCCL for those on GPUs.
+
+    Args:
+        patience: How long a collective may wait for the other processes.
 
     Raises:
         LaunchError: Rank 0 did not appear within `MEETING_SECONDS`, or there is no GPU where one was planned.
@@ -96,7 +98,9 @@ def connect(run: Run) -> World:
     if size > 1:
         store = _meet(run.path / f"rendezvous-{attempt.this()}.json", rank, size)
         backend = "cpu:gloo,cuda:nccl" if use_gpu else "gloo"
-        dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=COLLECTIVE_TIMEOUT)
+        # NCCL has a watchdog of its own, which aborts the process without a word about the cause.
+        os.environ.setdefault("TORCH_NCCL_HEARTBEAT_TIMEOUT_SEC", str(int(patience.total_seconds())))
+        dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=patience)
     return World(rank, size, local_rank, local_size, device)
 
 

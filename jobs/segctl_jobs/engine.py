@@ -8,7 +8,7 @@ import math
 import os
 import random
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,7 @@ from segctl.config.schema import Config
 from segctl.errors import ConfigError, NonFiniteLossError, listing
 from segctl.plugin import DatasetInfo, SegmentationDataset, model_traits
 from segctl.runs.run import Run
-from segctl_jobs import checkpoint
+from segctl_jobs import checkpoint, watchdog
 from segctl_jobs.build import amp_dtype, create_loss, create_model
 from segctl_jobs.class_pixels import count_class_pixels
 from segctl_jobs.data import Batch
@@ -35,13 +35,18 @@ Stop = Callable[[], "str | None"]
 
 @dataclass
 class Progress:
-    """How far a training is; saved in every checkpoint."""
+    """How far a training is; saved in every checkpoint.
+
+    Attributes:
+        losses: Of the steps since the last record in metrics.jsonl, whose mean the next one holds.
+    """
 
     step: int = 0
     evaluated_step: int = 0
     miou: float | None = None
     best_miou: float | None = None
     best_step: int | None = None
+    losses: list[float] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -152,7 +157,7 @@ def restore(engine: Engine, run: Run, state: dict[str, Any]) -> Progress:
     engine.scaler.load_state_dict(state["scaler"])
     if engine.world.is_main:
         checkpoint.relink_best(run.checkpoints, state)
-    return Progress(**{name: state[name] for name in Progress.__dataclass_fields__})
+    return Progress(**{name: state[name] for name in Progress.__dataclass_fields__ if name in state})
 
 
 def train_step(engine: Engine, batch: Batch, step: int, stop: Stop) -> StepResult:
@@ -176,6 +181,7 @@ def train_step(engine: Engine, batch: Batch, step: int, stop: Stop) -> StepResul
     loss_sum = torch.zeros((), device=world.device)
     bounds = [count * part // parts for part in range(parts + 1)]
     for part, (first, last) in enumerate(itertools.pairwise(bounds)):
+        watchdog.beat()  # on a CPU, a step of many parts takes its time
         together = part == parts - 1 or world.size == 1
         with contextlib.nullcontext() if together else engine.replica.no_sync():  # type: ignore[operator]
             loss = _loss(engine, batch.images[first:last], batch.masks[first:last])

@@ -13,7 +13,6 @@ from torch import nn
 
 from segctl.config import schema
 from segctl.errors import CheckpointError, listing
-from segctl.runs.attempt import this
 from segctl.runs.files import read_json, write_json
 from segctl.runs.run import Run
 from segctl_jobs import checkpoint
@@ -47,7 +46,7 @@ def run(run: Run, config: schema.Config, world: World, stop: Callable[[], str | 
     check_classes(state, info.classes, path)
     model = trained_model(config, state, path, world.device)
     log.info("evaluating %s on %d images, %d process(es), %s", path, len(dataset), world.size, world.device)
-    reporter.record("start", step=state["step"], world_size=world.size, **this().as_record())
+    reporter.record("start", step=state["step"], world_size=world.size)
     began = time.monotonic()
     counted = count(
         model,
@@ -70,6 +69,7 @@ def run(run: Run, config: schema.Config, world: World, stop: Callable[[], str | 
         return False
     measures = summarize(counted.confusion, info.classes)
     if world.is_main:
+        reporter.fence.check(now=True)
         facts = {
             **{key: record[key] for key in ("id", "of") if key in record},
             "checkpoint": str(path),

@@ -18,7 +18,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from segctl.config import schema
-from segctl.errors import PluginError, SegctlError
+from segctl.errors import DeviceMemoryError, PluginError
+from segctl_jobs import watchdog
 
 __all__ = ["is_tiled", "logits_of", "normalize", "pixels_at_once", "predict_mask", "window_starts"]
 
@@ -90,7 +91,7 @@ def predict_mask(
 
     Raises:
         PluginError: The model's output is not of the promised shape.
-        SegctlError: The GPU's memory is too small.
+        DeviceMemoryError: The GPU's memory is too small.
     """
     predictor = _Predictor(model, num_classes, settings, input, device, amp, _mirrored(num_classes, flip_pairs))
     height, width = image.shape[:2]
@@ -99,7 +100,7 @@ def predict_mask(
         for tile in _tiles(height, width, settings):
             mask[tile.core] = predictor.tile(image[tile.outer])[tile.core_in_outer]
     except torch.cuda.OutOfMemoryError as error:
-        raise SegctlError(
+        raise DeviceMemoryError(
             f"The GPU's memory is too small to predict an image of {width}x{height} pixels.",
             f"Lower eval.max_pixels (it is {settings.max_pixels}), or use eval.mode slide with a smaller window.",
         ) from error
@@ -323,6 +324,7 @@ class _Predictor:
             pixels = F.pad(pixels, (0, missing[0], 0, missing[1]))
         with torch.autocast(self.device.type, dtype=self.amp, enabled=self.amp is not None):
             logits = logits_of(self.model(pixels))
+        watchdog.beat()  # a large image on a CPU may take longer than a job is given to move on
         expected = (1, self.num_classes, *pixels.shape[-2:])
         if tuple(logits.shape) != expected:
             raise PluginError(

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import faulthandler
 import logging
 import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from segctl.runs import error_record
+from segctl.runs import code, error_record, fence
 from segctl.runs.run import Run
+from segctl_jobs import watchdog
+
+if TYPE_CHECKING:
+    from segctl.config.schema import Config
 
 EXIT_STOPPED = 75  # EX_TEMPFAIL: stopped as asked, with a checkpoint to go on from
+EXIT_SUPERSEDED = 76  # a later start of the run has begun
+
+log = logging.getLogger(__name__)
 
 
 def run(run_dir: Path, stop: Callable[[], str | None]) -> None:
@@ -23,37 +32,73 @@ def run(run_dir: Path, stop: Callable[[], str | None]) -> None:
 
     Raises:
         SystemExit: `EXIT_STOPPED` when the job stopped as asked; 1 when it failed, with the reason in
-        errors/rankN.json.
+        errors/rankN.json. One that hangs, or that a later start of the run has taken the place of, leaves by
+        ``os._exit``: see `segctl.runs.fault.EXIT_HUNG`, `EXIT_SUPERSEDED`.
     """
     this = Run(run_dir)
+    rank, size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     logging.basicConfig(
         level=logging.INFO,
-        format=f"%(asctime)s rank {os.environ.get('RANK', 0)} %(levelname)s %(message)s",
+        format=f"%(asctime)s rank {rank} %(levelname)s %(message)s",
         stream=sys.stderr,
         force=True,
     )
+    faulthandler.enable()  # a crash in native code leaves the stacks in the log
     try:
-        finished = _run_job(this, stop)
+        finished = _run_job(this, rank, size, stop)
+    except fence.SupersededError as error:
+        log.error("this process ends: %s", error)
+        os._exit(EXIT_SUPERSEDED)  # what it still holds may wait for peers that are gone
     except Exception as error:
-        logging.getLogger(__name__).exception("this process failed")
-        error_record.write(this, error, rank=int(os.environ.get("RANK", 0)))
+        log.exception("this process failed")
+        error_record.write(this, error, rank=rank)
         sys.exit(1)
     if not finished:
         sys.exit(EXIT_STOPPED)
 
 
-def _run_job(run: Run, stop: Callable[[], str | None]) -> bool:
+def _run_job(run: Run, rank: int, size: int, stop: Callable[[], str | None]) -> bool:
+    if rank == 0:
+        fence.claim(run, job_id=os.environ.get("SLURM_JOB_ID", ""))
+        _say_which_code(run)
     # Imported here: a node on which torch itself is broken still leaves its error in the run directory.
     from segctl.config.load import load
-    from segctl.errors import RunError
     from segctl.runs.files import read_json
+
+    config = load(run.config_file)
+    kind = (read_json(run.run_file) or {}).get("kind")
+    with watchdog.watching(run, rank=rank, world_size=size, hang_timeout=config.launch.hang_timeout):
+        try:
+            return _do(run, kind, config, stop)
+        except Exception as error:
+            from segctl_jobs.failures import explained
+
+            training = kind == "train" and watchdog.doing() != "evaluating"
+            better = explained(error, run, config, size, training=training)
+            if better is error:
+                raise
+            raise better from error
+
+
+def _say_which_code(run: Run) -> None:
+    try:
+        which, changes = code.told(run)
+    except Exception:  # whatever the environment's metadata hold: it is only said
+        log.exception("what code this is cannot be said")
+        return
+    log.info("%s", which)
+    for change in changes:
+        log.warning("the code is not what it was at submission: %s", change)
+
+
+def _do(run: Run, kind: str | None, config: Config, stop: Callable[[], str | None]) -> bool:
+    from segctl.errors import RunError
     from segctl_jobs import distributed, evaluate, train
 
-    record = read_json(run.run_file)
-    if record is None:
+    if kind is None:
         raise RunError(f"{run.run_file} is missing or damaged.", "Submit the run anew.")
     jobs = {"train": train.run, "eval": evaluate.run}
-    world = distributed.connect(run)
-    finished: bool = jobs[record["kind"]](run, load(run.config_file), world, stop)
+    world = distributed.connect(run, patience=watchdog.collective_timeout(config.launch.hang_timeout))
+    finished: bool = jobs[kind](run, config, world, stop)
     distributed.disconnect()
     return finished

@@ -10,8 +10,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from segctl.runs.attempt import this
-from segctl.runs.files import append_json_line, write_json
+from segctl.runs.fence import Fence
+from segctl.runs.files import append_json_line, sync, write_json
 from segctl.runs.run import Run
+from segctl_jobs import watchdog
 from segctl_jobs.curves import Curves
 from segctl_jobs.distributed import World
 
@@ -21,11 +23,16 @@ STATUS_INTERVAL = 1.0  # seconds between two writes of status.json, which may li
 
 
 class Reporter:
-    """Rank 0's pen; on the other ranks every method does nothing."""
+    """Rank 0's pen; on the other ranks every method only says that there is progress.
+
+    Attributes:
+        fence: Whatever rank 0 writes, it asks before whether it still may.
+    """
 
     def __init__(self, run: Run, world: World) -> None:
         self._run = run
         self._active = world.is_main
+        self.fence = Fence(run)
         self._curves = Curves(run.path / "tensorboard")
         self._written = 0.0
         self._status: dict[str, Any] = {
@@ -37,20 +44,36 @@ class Reporter:
         }
 
     def status(self, *, now: bool = False, **fields: Any) -> None:
-        """Updates fields of status.json and the heartbeat; written at most once a second unless `now`."""
+        """Updates fields of status.json and the heartbeat; written at most once a second unless `now`.
+
+        Raises:
+            SupersededError: A later start of the run has begun. So does `record`.
+        """
         self._status.update(json_safe(fields))
+        watchdog.beat(self._status["phase"])
         moment = time.time()
         if self._active and (now or moment - self._written >= STATUS_INTERVAL):
             self._written = moment
+            self.fence.check(now=now)
             write_json(self._run.status_file, {**self._status, "heartbeat": moment})
 
     def record(self, event: str, **fields: Any) -> None:
         """Appends a record to metrics.jsonl and draws it."""
         if self._active:
-            record = {"event": event, "time": time.time(), **json_safe(fields)}
+            self.fence.check(now=event != "train")
+            record = {"event": event, "time": time.time(), **this().as_record(), **json_safe(fields)}
             append_json_line(self._run.metrics_file, record)
             log.info("%s: %s", event, _in_words(fields))
             self._curves.draw(record)
+
+    def before_checkpoint(self) -> None:
+        """To be called before a checkpoint gets its name: what was recorded up to its step must not get lost after it.
+
+        Raises:
+            SupersededError: A later start of the run has begun, so it must not get its name.
+        """
+        sync(self._run.metrics_file)
+        self.fence.check(now=True)
 
 
 def _in_words(fields: Mapping[str, Any]) -> str:

@@ -12,14 +12,13 @@ from collections.abc import Callable, Iterable
 
 from segctl.config.schema import Config
 from segctl.plugin import DatasetInfo, SegmentationDataset
-from segctl.runs.attempt import this
 from segctl.runs.run import Run
 from segctl_jobs import checkpoint
 from segctl_jobs.build import open_split
 from segctl_jobs.counting import count
 from segctl_jobs.data import Batch, StepSampler, TrainingSamples, default_workers, training_batches
 from segctl_jobs.distributed import World
-from segctl_jobs.engine import Engine, Progress, StepResult, Stop, assemble, restore, snapshot, train_step
+from segctl_jobs.engine import Engine, Progress, Stop, assemble, restore, snapshot, train_step
 from segctl_jobs.metrics import summarize
 from segctl_jobs.reporter import Reporter
 
@@ -44,7 +43,7 @@ def run(run: Run, config: Config, world: World, stop: Stop) -> bool:
     engine = assemble(run, config, world, dataset, info, from_checkpoint=state is not None)
     progress = restore(engine, run, state) if state is not None else Progress()
     _announce(engine, run, reporter, progress)
-    writer = checkpoint.CheckpointWriter(run.checkpoints)
+    writer = checkpoint.CheckpointWriter(run.checkpoints, reporter.before_checkpoint)
 
     def assess() -> bool:
         return _evaluate(engine, held_out, info, progress, reporter, stop)
@@ -109,9 +108,12 @@ def _train(
         result = train_step(engine, batch, progress.step, stop)
         progress.step += 1
         step = progress.step
-        meter.add(result)
+        meter.add()
+        progress.losses.append(result.loss)
         if step % config.train.log_every == 0 or step == timeline.total or step == 1:
-            reporter.record("train", step=step, epoch=timeline.epoch(step), lr=_lr(engine), **meter.read())
+            figures = {"loss": _mean(progress.losses), "grad_norm": result.grad_norm, **meter.read()}
+            reporter.record("train", step=step, epoch=timeline.epoch(step), lr=_lr(engine), **figures)
+            progress.losses.clear()
         # Of the whole attempt so far, with its evaluations and checkpoints.
         seconds_a_step = (time.monotonic() - began) / (step - done_before)
         reporter.status(
@@ -175,7 +177,7 @@ def _evaluate(
 
 
 class Meter:
-    """Loss and speed since the last reading."""
+    """Speed since the last reading."""
 
     def __init__(self, batch_size: int) -> None:
         self.batch_size = batch_size
@@ -184,24 +186,23 @@ class Meter:
 
     def restart(self) -> None:
         """Starts afresh, so that an evaluation does not count as slow training."""
-        self._results: list[StepResult] = []
+        self._steps = 0
         self._began = time.perf_counter()
 
-    def add(self, result: StepResult) -> None:
-        self._results.append(result)
+    def add(self) -> None:
+        """Counts a step that is done."""
+        self._steps += 1
         seconds = time.perf_counter() - self._began
-        if len(self._results) > 1 or self.samples_per_second is None:
-            self.samples_per_second = len(self._results) * self.batch_size / seconds
+        if self._steps > 1 or self.samples_per_second is None:
+            self.samples_per_second = self._steps * self.batch_size / seconds
 
     def read(self) -> dict[str, float | None]:
-        count = len(self._results)
-        values: dict[str, float | None] = {
-            "loss": sum(result.loss for result in self._results) / count,
-            "grad_norm": self._results[-1].grad_norm,
-            "samples_per_second": self.samples_per_second,
-        }
         self.restart()
-        return values
+        return {"samples_per_second": self.samples_per_second}
+
+
+def _mean(values: list[float]) -> float:
+    return sum(values) / len(values)
 
 
 def _announce(engine: Engine, run: Run, reporter: Reporter, progress: Progress) -> None:
@@ -216,12 +217,9 @@ def _announce(engine: Engine, run: Run, reporter: Reporter, progress: Progress) 
         engine.world.size,
         engine.world.device,
     )
-    reporter.record(
-        "start", step=progress.step, steps=timeline.total, world_size=engine.world.size, **this().as_record()
-    )
-    reporter.status(
+    reporter.record("start", step=progress.step, steps=timeline.total, world_size=engine.world.size)
+    reporter.status(  # it is still starting: a model may have to be compiled in the first step
         now=True,
-        phase="training",
         step=progress.step,
         steps=timeline.total,
         epoch=timeline.epoch(progress.step),

@@ -30,16 +30,16 @@ def replacing(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
             os.fsync(file.fileno())
         os.chmod(temporary, 0o666 & ~current_umask())
         os.replace(temporary, path)
-        _sync_folder(path.parent)
+        sync(path.parent)  # before anything that the rename replaces is removed
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
 
 
-def _sync_folder(folder: Path) -> None:
-    """Makes a rename survive a power failure, before anything that it replaces is removed."""
-    with contextlib.suppress(OSError):  # a file system that cannot
-        descriptor = os.open(folder, os.O_RDONLY)
+def sync(path: Path) -> None:
+    """Makes what a file or a folder holds survive a power failure, where there is one and its file system can do so."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(path, os.O_RDONLY)
         try:
             os.fsync(descriptor)
         finally:
