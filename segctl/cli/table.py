@@ -50,7 +50,7 @@ def table(columns: Sequence[Column], rows: Sequence[Row], width: int) -> Text:
             cell = row.cells[i].rjust(widths[i]) if columns[i].right else row.cells[i].ljust(widths[i])
             last = i == kept[-1] and not beside
             text.append(cell.rstrip() if last else cell, dict(row.styles).get(i)).append("" if last else " " * GAP)
-        for line in [row.note] if beside else textwrap.wrap(row.note, max(width - 4, 10)):
+        for line in [row.note] if beside else textwrap.wrap(row.note, max(width - 4, 10), break_on_hyphens=False):
             text.append(line if beside else f"\n    {line}", "dim")
         text.append("\n")
     text.right_crop(1)
