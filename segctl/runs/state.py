@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from segctl.runs.blame import Blame, Death, blame, is_consequence
+from segctl.runs.fault import NEEDS_A_PERSON
 from segctl.runs.records import Records
 
 State = Literal[
@@ -128,14 +129,14 @@ def _lost(records: Records, sight: Sight) -> Derived:
 
 
 def _failed(records: Records, sight: Sight) -> Derived:
-    found = blame(records.errors, _deaths(records))
+    found = blame(records.errors, deaths(records))
     # Where ranks know only that others were gone, whoever ended the job knows better.
     if found is None or (sight.reason and not records.supervisor.get("deaths") and _only_consequences(records)):
         found = Blame(None, sight.reason or "failed without a word", sight.hint, sight.rests_on)
     rank = f" --rank {found.rank}" if found.rank else ""
     hint = found.hint or f"'segctl logs {records.id}{rank}' shows all of it."
     # A user's mistake has to be mended first, and its own hint says how.
-    mended_first = found.hint and found.rests_on != "exit codes"
+    mended_first = found.hint and found.fault in NEEDS_A_PERSON and found.rests_on != "exit codes"
     return Derived("FAILED", found.why, hint if mended_first else f"{hint} {_go_on(records)}", found.rests_on)
 
 
@@ -160,7 +161,8 @@ def _running(records: Records, sight: Sight, now: float) -> Derived:
         what = f"started {duration(since_start)} ago and has not given a sign of life"
         return Derived("STALLED", what, cancel_hint, f"{sight.rests_on} and the missing status.json")
     stopping = f"stopping: {_asked_by(records)}" if records.cancel else ""
-    return Derived("RUNNING", stopping or sight.reason or phase, "", sight.rests_on)
+    doing = "ending" if phase in ("completed", "stopped") else phase  # its ranks have, the job has not
+    return Derived("RUNNING", stopping or sight.reason or doing, "", sight.rests_on)
 
 
 def _unseen(records: Records, sight: Sight, now: float) -> Derived:
@@ -193,22 +195,12 @@ def _go_on(records: Records) -> str:
     return f"{resume} goes on from step {step}." if isinstance(step, int) and step > 0 else f"{resume} starts it again."
 
 
-def _deaths(records: Records) -> list[Death]:
+def deaths(records: Records) -> list[Death]:
     """Ranks that ended badly by themselves, as their supervisor saw it."""
-    deaths = records.supervisor.get("deaths")
-    if not isinstance(deaths, list):
+    said = records.supervisor.get("deaths")
+    if not isinstance(said, list):
         return []
-    return [_death(death) for death in deaths if isinstance(death, Mapping)]
-
-
-def _death(record: Mapping[str, Any]) -> Death:
-    return Death(
-        rank=int(record.get("rank", 0)),
-        code=int(record.get("code", 1)),
-        last_line=str(record.get("last_line") or ""),
-        out_of_memory=record.get("out_of_memory"),
-        disk_full=bool(record.get("disk_full")),
-    )
+    return [Death.from_record(death) for death in said if isinstance(death, Mapping)]
 
 
 def duration(seconds: float) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from segctl.runs.records import Records
-from segctl.runs.state import Derived, Sight, derive
+from segctl.runs.state import Allocation, Derived, Sight, derive
 
 NOW = 1_000_000.0
 ERROR = {"attempt": 1, "rank": 1, "type": "ValueError", "message": "bad", "time": 5.0, "traceback": ""}
@@ -101,6 +101,32 @@ def test_what_cannot_be_seen_is_unknown_unless_it_was_heard_a_moment_ago() -> No
     assert (silent.state, silent.hint) == ("UNKNOWN", "Run 'segctl status' on castle.")
     heard = seen(sight, status={"heartbeat": NOW - 30, "phase": "training"})
     assert (heard.state, heard.rests_on) == ("RUNNING", "the heartbeat in status.json")
+
+
+def test_a_scheduler_that_does_not_answer_is_not_replaced_by_a_heartbeat() -> None:
+    sight = Sight("UNKNOWN", "slurmctld does not answer", "squeue", "Look again.")
+    on_slurm = {"submission": {"backend": "slurm"}, "status": {"heartbeat": NOW - 3, "phase": "training"}}
+    assert seen(sight, **on_slurm) == Derived("UNKNOWN", "slurmctld does not answer", "Look again.", "squeue")
+
+
+def test_a_start_that_has_not_spoken_yet_is_judged_by_when_the_scheduler_began_it() -> None:
+    files = {"supervisor": {"restart": 0, "started": NOW - 5000}, "status": {"heartbeat": NOW - 4000}}
+    new = Sight("RUNNING", "", "squeue", allocation=Allocation(started=NOW - 290, restart=1))
+    assert (seen(new, **files).state, seen(new, **files).why) == ("RUNNING", "starting")
+    silent = Sight("RUNNING", "", "squeue", allocation=Allocation(started=NOW - 310, restart=1))
+    assert seen(silent, **files).state == "STALLED"
+    same = Sight("RUNNING", "", "squeue", allocation=Allocation(started=NOW - 5001, restart=0))
+    assert "no sign of life for 67 min" in seen(same, **files).why
+
+
+def test_what_the_scheduler_gave_goes_with_the_state() -> None:
+    given = Allocation(nodes="n[0-2]", queue_reason="Resources", limit=60.0)
+    assert seen(Sight("PENDING", "waits", "squeue", allocation=given)).allocation == given
+
+
+def test_ranks_that_are_done_do_not_make_a_job_done() -> None:
+    found = seen(Sight("RUNNING", "", "squeue"), status={"heartbeat": NOW - 1, "phase": "stopped"})
+    assert (found.state, found.why) == ("RUNNING", "ending")
 
 
 @pytest.mark.parametrize("state", ["REQUEUED", "TIMEOUT", "COMPLETED"])
