@@ -20,6 +20,7 @@ from segctl.launch import machine
 from segctl.launch.backends import backend
 from segctl.launch.chain import still_to_come
 from segctl.launch.plan import LaunchPlan, make_plan
+from segctl.profiles import implied
 from segctl.runs import store
 from segctl.runs.code import snapshot_path
 from segctl.runs.run import Reference, Run
@@ -97,7 +98,8 @@ def configured(
         SegctlError: See `segctl.config.load.resolve` and `segctl.initial_weights.settle`.
     """
     config = _one_way(resolve(recipe, flags, sets), flags)
-    return initial_weights.settle(config, lambda name: trained_run(name, {}, runs_dir))
+    config, weights, told = initial_weights.settle(config, lambda name: trained_run(name, {}, runs_dir))
+    return config, weights, (*implied(config, flags, sets), *told)
 
 
 def behind(first: Run, plan: LaunchPlan) -> LaunchPlan:
@@ -149,7 +151,8 @@ def evaluate(
     config = _one_way(resolve(trained.config_file, {"name": None, **(flags or {})}, sets), flags or {})
     plan = make_plan(config, machine.read())
     found = bridge.preflight_evaluation(config, path)
-    notices = (f"{path.name} of {trained.id} is evaluated.", *notices, *found)
+    where = implied(config, flags or {}, sets)
+    notices = (f"{path.name} of {trained.id} is evaluated.", *where, *notices, *found)
     if dry_run:
         return Submitted(None, config, plan, (*notices, *would_freeze(config, runs_dir)))
     submitted = _start("eval", config, plan, runs_dir, checkpoint=path, of=trained.id)
@@ -258,7 +261,8 @@ def _one_way(config: Config, flags: Mapping[str, Any]) -> Config:
     """`launch.gpus` and `launch.procs` say one thing in two ways: the one that is given replaces the recipe's other."""
     launch = config.launch
     if "launch.procs" in flags and "launch.gpus" not in flags and launch.gpus:
-        launch = launch.model_copy(update={"gpus": None})
+        # On this machine the processes take the visible GPUs, if any; elsewhere they keep asking for one each.
+        launch = launch.model_copy(update={"gpus": None if launch.on == "local" else launch.procs})
     elif "launch.gpus" in flags and "launch.procs" not in flags and launch.gpus:
         launch = launch.model_copy(update={"procs": None})
     return config.model_copy(update={"launch": launch})

@@ -190,8 +190,12 @@ def test_wrong_places_and_options_are_refused(argv: list[str], words: list[str],
 
 
 def test_the_default_profile_decides_and_shows_in_the_plan(segctl: Callable) -> None:
+    told = "It runs on local, by profile desk; --on chooses another place."
     plan = json.loads(segctl(*TINY, "--dry-run", "--json").out)
     assert (plan["plan"]["procs_per_node"], plan["config"]["launch"]["profile"]) == (2, "desk")
+    assert told in plan["notices"]
 
-    plan = json.loads(segctl(*TINY, "--dry-run", "--json", "--on", "local").out)
-    assert (plan["plan"]["procs_per_node"], plan["config"]["launch"]["profile"]) == (1, None)
+    for place, procs, profile in (("local", 1, None), ("desk", 2, "desk")):
+        plan = json.loads(segctl(*TINY, "--dry-run", "--json", "--on", place).out)
+        assert (plan["plan"]["procs_per_node"], plan["config"]["launch"]["profile"]) == (procs, profile)
+        assert told not in plan["notices"]

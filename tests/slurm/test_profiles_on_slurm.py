@@ -16,6 +16,7 @@ import pytest
 from cluster import Cluster
 from trained import SEGCTL, Training
 
+import segctl as api
 from segctl.config.schema import Launch
 from segctl.errors import LaunchError
 from segctl.launch import slurm_probe
@@ -60,6 +61,14 @@ def test_what_a_profile_and_flags_say_reaches_the_job(cluster: Cluster) -> None:
     launch = run.path.joinpath("config.yaml").read_text()
     assert "profile: pair" in launch
     assert "LAB: here" in launch
+
+
+def test_fewer_processes_than_a_profile_has_gpus_still_have_one_each(cluster: Cluster) -> None:
+    flags = {"model": "enet", "dataset": "shapes", "augment.crop": 48, "launch.on": "gpus", "launch.procs": 1}
+
+    plan = api.train(flags=flags, dry_run=True).plan
+
+    assert (plan.procs_per_node, plan.gpus_per_node, plan.sbatch["gpus-per-node"]) == (1, 1, "fake:1")
 
 
 # ---- limits
