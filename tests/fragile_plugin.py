@@ -12,8 +12,9 @@ from typing import Literal
 
 import numpy as np
 import torch
-from segctl_datasets.shapes import Shapes
 from torch import nn
+
+from segctl_datasets.shapes import Shapes
 
 OUT_OF_MEMORY = (
     "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 39.50 GiB of which 1.20 GiB is free."

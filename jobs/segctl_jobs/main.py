@@ -7,6 +7,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -67,9 +68,12 @@ def _run_job(run: Run, rank: int, size: int, stop: Callable[[], str | None]) -> 
 
     config = load(run.config_file)
     kind = (read_json(run.run_file) or {}).get("kind")
-    with watchdog.watching(run, rank=rank, world_size=size, hang_timeout=config.launch.hang_timeout):
+    attempts = (read_json(run.submission_file) or {}).get("attempts") or [{}]
+    # `segctl resume` may have planned otherwise than config.yaml.
+    hang_timeout = float(attempts[-1].get("plan", {}).get("hang_timeout", config.launch.hang_timeout))
+    with watchdog.watching(run, rank=rank, world_size=size, hang_timeout=hang_timeout):
         try:
-            return _do(run, kind, config, stop)
+            return _do(run, kind, config, stop, watchdog.collective_timeout(hang_timeout))
         except Exception as error:
             from segctl_jobs.failures import explained
 
@@ -91,14 +95,16 @@ def _say_which_code(run: Run) -> None:
         log.warning("the code is not what it was at submission: %s", change)
 
 
-def _do(run: Run, kind: str | None, config: Config, stop: Callable[[], str | None]) -> bool:
+def _do(
+    run: Run, kind: str | None, config: Config, stop: Callable[[], str | None], collective_timeout: timedelta
+) -> bool:
     from segctl.errors import RunError
     from segctl_jobs import distributed, evaluate, train
 
     if kind is None:
         raise RunError(f"{run.run_file} is missing or damaged.", "Submit the run anew.")
     jobs = {"train": train.run, "eval": evaluate.run}
-    world = distributed.connect(run, patience=watchdog.collective_timeout(config.launch.hang_timeout))
+    world = distributed.connect(run, patience=collective_timeout)
     finished: bool = jobs[kind](run, config, world, stop)
     distributed.disconnect()
     return finished

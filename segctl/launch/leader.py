@@ -30,7 +30,7 @@ from segctl.launch.slurm_plan import srun_command
 from segctl.launch.srun_report import SrunReport, TaskEnd
 from segctl.launch.submission import planned
 from segctl.launch.verdict import Facts, Verdict, decide
-from segctl.runs import sweeps
+from segctl.runs import fence, sweeps
 from segctl.runs.attempt import Attempt
 from segctl.runs.blame import is_consequence
 from segctl.runs.code import with_snapshot
@@ -85,6 +85,8 @@ class Leader:
         if self._this.restart > self._plan.max_restarts:  # SLURM requeues after a node's failure as often as it likes
             why = f"it was interrupted {self._this.restart} times; launch.max_restarts is {self._plan.max_restarts}"
             return self._end(Verdict("FAILED", why), [])
+        if not self._is_the_newest_start():
+            return STOPPED
         self._forget_earlier_results()
         self._write("RUNNING")
         self._find_the_call()
@@ -103,6 +105,17 @@ class Leader:
             )
         )
         return self._end(verdict, self._deaths(ranks, report))
+
+    def _is_the_newest_start(self) -> bool:
+        """False where SLURM has given this node up and started the job again elsewhere: its word counts no more."""
+        try:
+            fence.claim(self._run, self._this, job_id=self._job)
+        except fence.SupersededError as error:
+            log.warning("this leader ends without a word: %s", error)
+            return False
+        except OSError as error:  # a full disk is the ranks' trouble
+            log.warning("%s could not be written: %s", self._run.current_file, error)
+        return True
 
     def _run_ranks(self) -> None:
         environment = {
@@ -244,6 +257,8 @@ class Leader:
 
     def _end(self, verdict: Verdict, deaths: Sequence[dict[str, Any]]) -> int:
         """Records the verdict and carries it out."""
+        if not self._is_the_newest_start():
+            return STOPPED
         log.info("%s %s", verdict.state, verdict.reason)
         if verdict.state == "REQUEUE":
             return self._requeue_unless_refused(verdict.reason)

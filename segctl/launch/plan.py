@@ -37,6 +37,7 @@ class LaunchPlan:
         save_before: Seconds before the time limit at which the processes are asked to save.
         requeue: Whether the job goes on by itself after its time limit or a preemption.
         max_restarts: How often at most.
+        hang_timeout: Seconds without progress after which its processes end themselves; 0: never.
         sbatch: Options of sbatch, on SLURM; True for one that has no value.
         setup: Shell lines before the job's first process, on SLURM.
         after: Path of a run that has to complete first; a job whose predecessor fails never starts.
@@ -58,6 +59,7 @@ class LaunchPlan:
     save_before: int = 120
     requeue: bool = True
     max_restarts: int = 100
+    hang_timeout: float = 900.0
     sbatch: Mapping[str, str | bool] = field(default_factory=dict)
     setup: tuple[str, ...] = ()
     after: str | None = None
@@ -134,7 +136,7 @@ def thread_environment(threads: int) -> dict[str, str]:
 
 
 def interruptions(request: Launch) -> dict[str, Any]:
-    """The fields of a `LaunchPlan` that say how long a job may run and how it goes on.
+    """The fields of a `LaunchPlan` that say how long a job may run, or hang, and how it goes on.
 
     Raises:
         LaunchError: The job would have to save before it has begun.
@@ -151,6 +153,7 @@ def interruptions(request: Launch) -> dict[str, Any]:
         "save_before": request.save_before,
         "requeue": request.requeue,
         "max_restarts": request.max_restarts,
+        "hang_timeout": request.hang_timeout,
     }
 
 
