@@ -36,7 +36,7 @@ def cancel(run: Reference, *, runs_dir: Path | None = None) -> RunStatus:
             f"{found.id} is not running: it {_ENDS[derived.state]}.", f"'segctl status {found.id}' shows how it ended."
         )
     backend(records.backend).cancel(found, records)
-    return of([found])[0]
+    return of([found], max_age=0.0)[0]
 
 
 def cancel_sweep(sweep: Reference, *, runs_dir: Path | None = None) -> tuple[RunStatus, ...]:
@@ -59,7 +59,7 @@ def cancel_sweep(sweep: Reference, *, runs_dir: Path | None = None) -> tuple[Run
         raise RunError(f"All runs of {found.id} have ended.", f"'segctl status {found.id}' shows how.")
     for name in {records.backend for _, records in living}:
         backend(name).cancel_all([one for one in living if one[1].backend == name])
-    return of([run for run, _ in living])
+    return of([run for run, _ in living], max_age=0.0)
 
 
 _ENDS = {

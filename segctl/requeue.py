@@ -38,7 +38,7 @@ def requeue(run: Reference, *, runs_dir: Path | None = None) -> RunStatus:
         raise RunError(f"{found.id} does not run, so it cannot be requeued; it is {derived.state}{why}.", derived.hint)
     _refuse_one_that_would_not_come_back(found, records)
     backend(records.backend).requeue(found, records)
-    return of([found])[0]
+    return of([found], max_age=0.0)[0]
 
 
 def _refuse_one_that_would_not_come_back(run: Run, records: Records) -> None:

@@ -239,7 +239,7 @@ def _refuse_training_keys(keys: Sequence[str]) -> None:
 
 
 def _refuse_unless_ended(run: Run) -> None:
-    (found,) = of([run])
+    (found,) = of([run], max_age=0.0)
     if found.state == "COMPLETED":
         raise RunError(
             f"{run.id} has completed.",
