@@ -15,6 +15,7 @@ import sys
 import traceback
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -119,6 +120,20 @@ class PluginEntry:
         return f"Reinstall or update {self.distribution}, or report this to its authors."
 
 
+_looked: dict[tuple[str, ...], tuple[PluginEntry, ...]] | None = None
+
+
+@contextmanager
+def one_look() -> Iterator[None]:
+    """Within this, what is installed is looked up once, for who asks a thousand times: each look reads many files."""
+    global _looked
+    before, _looked = _looked, {} if _looked is None else _looked
+    try:
+        yield
+    finally:
+        _looked = before
+
+
 def discover(kind: str) -> tuple[PluginEntry, ...]:
     """Every plugin of a kind that is installed, sorted by name and distribution. Imports none of them.
 
@@ -126,6 +141,15 @@ def discover(kind: str) -> tuple[PluginEntry, ...]:
     copy in another folder) counts once, and the first shadows the others, as it does for imports. Names are compared
     normalised.
     """
+    if _looked is None:
+        return _discover(kind)
+    place = (kind, *sys.path)
+    if place not in _looked:
+        _looked[place] = _discover(kind)
+    return _looked[place]
+
+
+def _discover(kind: str) -> tuple[PluginEntry, ...]:
     found: dict[str, tuple[str, dict[str, str]]] = {}
     for parser, given in _metadata():
         name, version = _normalised(given.name), _version(given.version)

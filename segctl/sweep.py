@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from segctl import bridge, provenance, snapshot
+from segctl import bridge, provenance, registry, snapshot
 from segctl.config import grid, yaml_core
 from segctl.config.grid import Point
 from segctl.config.schema import Config
@@ -104,19 +104,21 @@ def sweep(
     Raises:
         SegctlError: One of the trainings is not possible; says which. Nothing is left behind.
     """
-    rows = grid.points_of(yaml_core.document(file), str(file)) if file is not None else ({},)
     if max_running is not None and max_running < 1:
         raise ConfigError(f"--max-running: {max_running} is not a number of runs.", "Give 1 or more.")
-    trials, name, told = _trials(recipe, flags or {}, grid.points(sets, rows), runs_dir)
-    plan = make_plan(trials[0].config, machine.read())
-    if after is not None:
-        plan = behind(store.find(after, store.runs_dir(runs_dir)), plan)
-    plan = replace(plan, max_running=max_running)
-    notices = (*told, *_preflight(trials, plan, on_progress))
-    if dry_run:
-        return Swept(None, trials, plan, (*notices, *would_freeze(trials[0].config, runs_dir)))
-    on_progress(f"Submitting {len(trials)} trainings")
-    return Swept(_submit(trials, plan, name, store.runs_dir(runs_dir)), trials, plan, notices)
+    rows = grid.points_of(yaml_core.document(file), str(file)) if file is not None else ({},)
+    points = grid.points(sets, rows)
+    with registry.one_look():
+        trials, name, told = _trials(recipe, flags or {}, points, runs_dir)
+        plan = make_plan(trials[0].config, machine.read())
+        if after is not None:
+            plan = behind(store.find(after, store.runs_dir(runs_dir)), plan)
+        plan = replace(plan, max_running=max_running)
+        notices = (*told, *_preflight(trials, plan, on_progress))
+        if dry_run:
+            return Swept(None, trials, plan, (*notices, *would_freeze(trials[0].config, runs_dir)))
+        on_progress(f"Submitting {len(trials)} trainings")
+        return Swept(_submit(trials, plan, name, store.runs_dir(runs_dir)), trials, plan, notices)
 
 
 def _trials(
