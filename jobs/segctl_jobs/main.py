@@ -106,5 +106,7 @@ def _do(
     jobs = {"train": train.run, "eval": evaluate.run}
     world = distributed.connect(run, patience=collective_timeout)
     finished: bool = jobs[kind](run, config, world, stop)
+    # All end together: a launcher takes the end of one as a sign that the others hang, and rank 0 may still be writing.
+    world.barrier()
     distributed.disconnect()
     return finished

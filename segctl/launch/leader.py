@@ -206,10 +206,12 @@ class Leader:
         asked = bool(self._interruption) or self._told_to_end or self._is_cancelled()
         said = {end.rank: end for end in report.ends}
         order = [*said, *(rank for rank in range(self._plan.world_size) if rank not in said)]
+        # srun does not speak of exit code 0. Where SLURM still holds the job no node was lost, so that is what it was.
+        seen_to_the_end = self._facts_of_the_job().get("JobState") == "RUNNING"
         ended = []
         for rank in order:
             finished = self._finished(rank)
-            if rank not in said and not finished and rank not in errors:
+            if rank not in said and not finished and rank not in errors and not seen_to_the_end:
                 continue
             end = said.get(rank, TaskEnd(rank, "", 1 if rank in errors else 0))
             kind: Any = errors.get(rank)

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from segctl.config.schema import Launch
 
 
+_TOGETHER_SECONDS = 25  # ranks wait for each other before they end; after that only interpreters are torn down
+
+
 def plan_slurm(request: Launch) -> LaunchPlan:
     """A process per GPU, or processes on the CPU, on each of `nodes` nodes.
 
@@ -76,7 +79,20 @@ def job_name(run_id: str, number: int) -> str:
     return f"segctl-{run_id}-attempt{number}"
 
 
-def script(plan: LaunchPlan, *, name: str, log: str, dependency: str | None, leader: tuple[str, ...]) -> str:
+def array_name(sweep_id: str, number: int) -> str:
+    """The same of a job array of a sweep, which all its elements share."""
+    return f"segctl-{sweep_id}-array{number}"
+
+
+def script(
+    plan: LaunchPlan,
+    *,
+    name: str,
+    log: str,
+    dependency: str | None,
+    leader: tuple[str, ...],
+    array: str | None = None,
+) -> str:
     """The text that sbatch gets: options, the user's set-up lines, and segctl's leader in place of the shell.
 
     Args:
@@ -85,8 +101,9 @@ def script(plan: LaunchPlan, *, name: str, log: str, dependency: str | None, lea
         log: The file of the batch script's own output.
         dependency: As sbatch takes it, such as ``afterok:123``.
         leader: The command of the batch step.
+        array: The elements as sbatch takes them, such as ``0-9%4``; None for a job of its own.
     """
-    options = {"job-name": name, "output": log, **plan.sbatch}
+    options = {"job-name": name, "output": log, **({"array": array} if array is not None else {}), **plan.sbatch}
     if dependency is not None:
         options["dependency"] = dependency
     lines = ["#!/bin/bash", *(_option(option, value) for option, value in options.items()), "", *plan.setup]
@@ -102,11 +119,17 @@ def leader_command(run: str, number: int) -> tuple[str, ...]:
     return python_module("segctl.launch.leader", run, str(number))
 
 
+def element_command(sweep: str, first: int) -> tuple[str, ...]:
+    """The leader of an array's elements: each finds its run in the sweep's table, from place `first` on."""
+    return python_module("segctl.launch.leader", "--sweep", sweep, str(first))
+
+
 def srun_command(run: Run, plan: LaunchPlan, this: Attempt) -> tuple[str, ...]:
     """What the leader starts: the plan's command once per rank, which ends as a whole when one rank fails."""
     rank_log = run.log_file(this.number, 0).with_name(f"attempt{this.number}-rank%t.log")
     options = [
         "--kill-on-bad-exit=1",
+        f"--wait={_TOGETHER_SECONDS}",  # one that leaves with exit code 0 in the middle of the work is no bad exit
         "--unbuffered",
         "--open-mode=append",
         "--input=none",
