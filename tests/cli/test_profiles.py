@@ -199,3 +199,13 @@ def test_the_default_profile_decides_and_shows_in_the_plan(segctl: Callable) -> 
         plan = json.loads(segctl(*TINY, "--dry-run", "--json", "--on", place).out)
         assert (plan["plan"]["procs_per_node"], plan["config"]["launch"]["profile"]) == (procs, profile)
         assert told not in plan["notices"]
+
+
+def test_the_example_of_the_readme_is_a_profile(segctl: Callable, user_file: Path) -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    user_file.write_text(readme.partition("## Profiles")[2].partition("```yaml\n")[2].partition("```")[0])
+
+    shown = json.loads(segctl("profiles", "show", "lab", "--json").out)
+
+    assert (shown["default"], shown["launch"]["time"]) == (True, "12:00:00")
+    assert shown["launch"]["slurm"]["options"] == {"exclude": "n7"}
