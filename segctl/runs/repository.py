@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import re
 import selectors
 import signal
 import subprocess
@@ -19,8 +20,8 @@ DIFF_LIMIT = 2 * 1024 * 1024  # bytes
 _STATUS_LIMIT = 1024 * 1024  # bytes: some ten thousand names
 _EMPTY_TREE = "4b825dc642cb6eb9a060e54bf8d69288fbee4904"  # git's own name for it, before the first commit
 
-# A repository's configuration must not start a program, nor change how a diff is written.
-_CONFIGURATION = ("-c", "core.fsmonitor=false", "-c", "core.quotePath=false")
+# A repository's configuration must not start a program, nor change how a diff is written; looking must not write.
+_CONFIGURATION = ("-c", "core.fsmonitor=false", "-c", "core.quotePath=false", "-c", "diff.autoRefreshIndex=false")
 _STATUS = (
     "status",
     "--porcelain=v2",
@@ -34,6 +35,8 @@ _DIFF = (
     *("diff", "--full-index", "--no-color", "--no-ext-diff", "--no-textconv", "--no-renames", "--submodule=short"),
     *("--src-prefix=a/", "--dst-prefix=b/"),
 )
+# What is said of a file that was written anew with the same content, where git may not note that in its index.
+_UNCHANGED = re.compile(rb"^diff --git [^\n]*\n(?=diff --git |\Z)", re.MULTILINE)
 # Set inside of a git hook, where they name that repository and no other.
 _OF_A_HOOK = frozenset(("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY", "GIT_COMMON_DIR"))
 
@@ -121,7 +124,7 @@ def look(folder: Path, deadline: float) -> State:
     if not status.dirty:
         return State(root, status)
     patch = ask(root, *_DIFF, status.commit or _EMPTY_TREE, deadline=deadline, limit=DIFF_LIMIT)
-    return State(root, status, patch.out, patch.cut, patch.error)
+    return State(root, status, _UNCHANGED.sub(b"", patch.out), patch.cut, patch.error)
 
 
 def read_status(out: bytes) -> Status:

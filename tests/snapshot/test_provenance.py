@@ -58,15 +58,13 @@ def test_a_clean_repository(project: MakeProject) -> None:
 def test_the_patch_gives_the_changes_back(
     project: MakeProject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = project(
-        "my lab", {"src/a.py": "x = 1\n", "gone.py": "", "same.py": "", "ignored": "", ".gitignore": "data/\n"}
-    )
+    files = {"src/a.py": "x = 1\n", "gone.py": "", "same.py": "y = 1\n", ".gitignore": "data/\n"}
+    folder = project("my lab", files)
     git(folder, "config", "diff.noprefix", "true")
     git(folder, "config", "diff.external", "false")
     before = (folder / ".git/index").stat().st_mtime_ns
-    write(
-        folder, {"src/a.py": "x = 2\n", "new/b.py": "", "new/c.py": "", "ünlisted": "", "data/1.png": "", "same.py": ""}
-    )
+    write(folder, {"src/a.py": "x = 2\n", "new/b.py": "", "new/c.py": "", "ünlisted": "", "data/1.png": ""})
+    os.utime(folder / "same.py", (1, 1))
     (folder / "gone.py").unlink()
     run = Run(tmp_path / "run")
     run.path.mkdir()
@@ -80,6 +78,7 @@ def test_the_patch_gives_the_changes_back(
     assert elsewhere == {"root": str(tmp_path), "error": "in no git repository", "holds": ["others"]}
     assert (folder / ".git/index").stat().st_mtime_ns == before, "looking writes nothing into the repository"
     text = (run.path / here["diff"]).read_text()
+    assert "same.py" not in text, "touched, not changed"
     assert "#   new/\n" in text
     assert "#   ünlisted\n" in text
     git(folder, "stash", "-q")

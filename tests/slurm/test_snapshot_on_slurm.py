@@ -1,0 +1,61 @@
+"""A job of a frozen working copy runs that code on every node and after every requeue, its leader too."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from cluster import Cluster
+from trained import Training
+
+PLUGIN = """
+import logging
+from segctl_datasets.shapes import Shapes
+import helper
+
+class Painted(Shapes):
+    def __init__(self, root, split, *, eval_samples: int = 8):
+        logging.getLogger(__name__).warning("%s, %s in %s", "old picture", helper.WORD, __file__)
+        super().__init__(root, split, samples=2000, eval_samples=eval_samples)
+"""
+
+
+@pytest.fixture
+def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder in PYTHONPATH with a data set plugin and a module that it imports."""
+    folder = tmp_path / "plugin"
+    metadata = folder / "painted-1.dist-info"
+    metadata.mkdir(parents=True)
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: painted\nVersion: 1\n")
+    (metadata / "entry_points.txt").write_text("[segctl.datasets]\npainted = painted:Painted\n")
+    (folder / "painted.py").write_text(PLUGIN)
+    (folder / "helper.py").write_text("WORD = 'old helper'\n")
+    monkeypatch.setenv("PYTHONPATH", str(folder), prepend=os.pathsep)
+    return folder
+
+
+def test_edits_in_the_queue_and_a_requeue_change_nothing(cluster: Cluster, plugin: Path) -> None:
+    others = cluster.submit("sleep 600", "--nodes=3", "--exclusive")
+    cluster.wait_for_state(others, "RUNNING")
+    training = Training.submit(
+        "--on", "slurm", "--nodes", 2, "--procs", 1, "--dataset", "painted", "--steps", 25, "--snapshot"
+    )
+    (plugin / "painted.py").write_text("not Python")
+    (plugin / "helper.py").write_text("WORD = 'new helper'\n")
+    cluster.run("scancel", others)
+
+    training.wait_for_step(7)
+    cluster.run("scontrol", "requeue", training.job)
+    status = training.wait_for_end()
+
+    assert (status["state"], training.restart()) == ("COMPLETED", 1), training.story()
+    for rank in (0, 1):
+        log = (training.path / f"logs/attempt1-rank{rank}.log").read_text()
+        starts = [line for line in log.splitlines() if "old picture, old helper in " in line]
+        assert len(starts) >= 2, "one in each start of the job"
+        assert all(line.endswith(f" in {training.path}/code/plugin/painted.py") for line in starts)
+    modules = training.json("run.json")["snapshot"]["modules"]
+    if "segctl" in modules:  # it is itself a working copy, not installed
+        leader = (training.path / "logs/attempt1-leader.log").read_text()
+        assert leader.count(f"segctl in {training.path}/code/") == 2
