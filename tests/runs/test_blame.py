@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from segctl.runs.blame import Death, blame
+from segctl.runs.blame import Death, blame, retry_is_useless
 
 CLOSED = "[../third_party/gloo/gloo/transport/tcp/pair.cc:534] Connection closed by peer [127.0.0.1]:44321"
 TRACEBACK = """Traceback (most recent call last):
@@ -105,3 +105,99 @@ def test_a_long_message_becomes_one_line() -> None:
 
 def test_nobody_to_blame() -> None:
     assert blame([], []) is None
+    assert not retry_is_useless([], [])
+
+
+def test_rank_host_and_place_are_named() -> None:
+    found = blame([error(2, "RuntimeError", "boom", 1.0, host="n1", traceback=TRACEBACK)], [])
+    assert found is not None
+    assert found.why == "RuntimeError: boom (rank 2 on n1, train.py:88 in step)"
+    assert (found.rank, found.host, found.fault) == (2, "n1", "person")
+    killed = blame([], [Death(3, -9, host="n2")])
+    assert killed is not None
+    assert killed.why.startswith("rank 3 on n2 was killed by SIGKILL")
+
+
+def test_a_plugins_line_goes_before_torchs_wherever_it_is_installed() -> None:
+    site = "/venv/lib/python3.11/site-packages"
+    frames = [f"{site}/segctl_jobs/train.py", f"{site}/my_net/net.py", f"{site}/torch/nn/functional.py"]
+    traceback = "".join(f'  File "{file}", line 7, in f\n' for file in [*frames, "/usr/lib/python3.11/queue.py"])
+    found = blame([error(0, "ValueError", "no", 1.0, traceback=traceback)], [])
+    assert found is not None
+    assert found.why == "ValueError: no (rank 0, net.py:7 in f)"
+
+
+def hang(rank: int, where: str, *, waiting: bool, since: float = 10.0, size: int = 4) -> dict[str, Any]:
+    message = f"no progress for 900 s while training, in {where}"
+    more = {"waiting": waiting, "since": since, "world_size": size, "hint": "See stacks/.", "host": "n1"}
+    return error(rank, "HangError", message, 910.0 + rank, **more)
+
+
+ALL_REDUCE = "all_reduce (distributed_c10d.py:2937), called from sum (distributed.py:52)"
+
+
+def test_of_ranks_that_hang_the_one_that_waits_for_nobody_is_the_cause() -> None:
+    records = [hang(rank, ALL_REDUCE, waiting=True, since=9.0) for rank in (0, 1, 3)]
+    found = blame([*records, hang(2, "forward (net.py:12)", waiting=False)], [])
+    assert found is not None
+    assert found.why == "no progress for 900 s while training, in forward (net.py:12) (rank 2 on n1)"
+    assert (found.rank, found.hint, found.fault) == (2, "See stacks/.", "hang")
+
+
+def test_else_the_first_to_stand_still() -> None:
+    found = blame([hang(rank, ALL_REDUCE, waiting=True, since=20.0 - rank) for rank in range(4)], [])
+    assert found is not None
+    assert (found.rank, found.fault) == (3, "hang")
+
+
+def test_or_the_one_that_left_no_word_at_all() -> None:
+    records = [hang(rank, ALL_REDUCE, waiting=True) for rank in (0, 1, 3)]
+    found = blame(records, [])
+    assert found is not None
+    assert found.why == "no progress for 900 s while training: the others waited for rank 2, which left no word"
+    assert (found.rank, found.fault) == (2, "hang")
+
+
+def test_a_death_explains_a_hang_and_a_hang_a_broken_connection() -> None:
+    waiting = hang(0, ALL_REDUCE, waiting=True, size=2)
+    died = blame([waiting], [Death(1, -11, host="n2")])
+    assert died is not None
+    assert died.rank == 1
+    hung = blame([waiting, error(1, "RuntimeError", CLOSED, 1.0)], [])
+    assert hung is not None
+    assert hung.rank == 0
+
+
+def test_a_watchdog_that_could_not_write_is_a_hang_too() -> None:
+    for death in (Death(1, 124), Death(1, 1, 'File "/runs/train.py", line 12 in <module>')):
+        found = blame([hang(0, ALL_REDUCE, waiting=True, size=2)], [death])
+        assert found is not None
+        assert (found.rank, found.fault) == (1, "hang")
+        assert "no progress" in found.why
+
+
+SYSTEM_ERROR = (
+    "NCCL error in: ../torch/csrc/distributed/c10d/ProcessGroupNCCL.cpp:1691, unhandled system error (run with "
+    "NCCL_DEBUG=INFO for details), NCCL version 2.21.5\nncclSystemError: System call (e.g. socket, malloc) or external "
+    "library call failed or device error."
+)
+
+
+def test_where_there_is_nothing_but_nccl_it_says_so_and_where_to_look() -> None:
+    found = blame([error(1, "DistBackendError", SYSTEM_ERROR, 2.0, host="n1")], [])
+    assert found is not None
+    assert found.fault == "nccl"
+    assert "unhandled system error" in found.why
+    assert found.why.endswith("(rank 1 on n1; no rank says why)")
+    assert "NCCL_DEBUG=INFO" in found.hint
+    assert "NCCL_SOCKET_IFNAME" in found.hint
+
+
+def test_a_killed_data_worker_and_a_small_shm_have_their_way_out() -> None:
+    killed = blame([error(0, "RuntimeError", "DataLoader worker (pid 7) is killed by signal: Killed. ", 1.0)], [])
+    assert killed is not None
+    assert (killed.fault, "train.workers" in killed.hint) == ("out_of_memory_host", True)
+    message = "DataLoader worker (pid 7) is killed by signal: Bus error. It is possible that dataloader's workers are "
+    small = blame([error(0, "RuntimeError", f"{message}out of shared memory.", 1.0)], [])
+    assert small is not None
+    assert (small.fault, "/dev/shm" in small.hint) == ("out_of_memory_host", True)
