@@ -248,14 +248,20 @@ class Leader:
         return [
             {
                 "rank": rank.rank,
-                "host": said[rank.rank].host,
+                "host": said[rank.rank].host if rank.rank in said else self._host_of(rank.rank),
                 "code": rank.code,
                 "last_line": _last_line(self._run.log_file(self._this.number, rank.rank)) if rank.code > 0 else "",
-                "out_of_memory": said[rank.rank].out_of_memory or report.out_of_memory,
+                "out_of_memory": report.out_of_memory,
             }
             for rank in ranks
-            if rank.failed and rank.rank in said
+            if rank.failed
         ]
+
+    def _host_of(self, rank: int) -> str:
+        """Ranks go to the nodes block by block, as sbatch's --ntasks-per-node has it."""
+        nodes = _command("scontrol", "show", "hostnames", self._entry["nodes"]).stdout.split()
+        place = rank // self._plan.procs_per_node
+        return nodes[place] if place < len(nodes) else ""
 
     def _end(self, verdict: Verdict, deaths: Sequence[dict[str, Any]]) -> int:
         """Records the verdict and carries it out."""
