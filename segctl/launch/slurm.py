@@ -23,6 +23,7 @@ from segctl.launch import payload
 from segctl.launch.chain import slurm_dependency
 from segctl.launch.environment import cleaned
 from segctl.launch.plan import LaunchPlan
+from segctl.launch.sightings import cluster_name
 from segctl.launch.slurm_plan import job_name, leader_command, script
 from segctl.launch.submission import AttemptRecord, Submission
 from segctl.launch.supervisor import lock_run
@@ -57,14 +58,14 @@ def submit(run: Run, plan: LaunchPlan) -> Submission:
             dependency=slurm_dependency(Run(Path(plan.after))) if plan.after is not None else None,
             leader=leader_command(str(run.path), record.number),
         )
-        record.write(host=hostname(), user=user_name(), job_name=name)
+        record.write(host=hostname(), user=user_name(), cluster=cluster_name(), job_name=name)
         try:
             job = SegctlSlurmExecutor(run.submitit, text, plan.world_size).submit(payload.run_job, str(run.path))
         except LaunchError:
             with contextlib.suppress(OSError):
                 record.take_back()
             raise
-        record.write(host=hostname(), user=user_name(), job_name=name, job_id=job.job_id)
+        record.write(host=hostname(), user=user_name(), cluster=cluster_name(), job_name=name, job_id=job.job_id)
     return Submission(run, plan.backend, record.number, job_id=job.job_id)
 
 
