@@ -77,14 +77,14 @@ def train(
         SegctlError: The configuration, the data or the machine do not allow it. Nothing is left behind.
     """
     config, weights, told = configured(recipe, flags or {}, sets, runs_dir)
-    plan = make_plan(config, machine.read())
+    plan, limits = plan_for(config, dry_run=dry_run)
     if after is not None:
         plan = behind(store.find(after, store.runs_dir(runs_dir)), plan)
     refuse_empty_shares(config, plan)
-    notices = (*told, *bridge.preflight(config, processes=plan.world_size))
+    notices = (*told, *limits, *bridge.preflight(config, processes=plan.world_size))
     if dry_run:
         return Submitted(None, config, plan, (*notices, *would_freeze(config, runs_dir)))
-    run = _start("train", config, plan, runs_dir, weights=weights)
+    run = start("train", config, plan, runs_dir, weights=weights)
     follow_up = _evaluation_of(run, config, plan, runs_dir) if then == "eval" else None
     return Submitted(run, load(run.config_file), plan, notices, follow_up)
 
@@ -102,6 +102,16 @@ def configured(
     return config, weights, (*implied(config, flags, sets), *told)
 
 
+def plan_for(config: Config, *, dry_run: bool = False) -> tuple[LaunchPlan, tuple[str, ...]]:
+    """How a job will be carried out, and what the user should know of that.
+
+    Raises:
+        LaunchError: The place does not have what is asked for, or would never start the job.
+    """
+    plan = make_plan(config, machine.read())
+    return plan, backend(plan.backend).accepts(plan, dry_run=dry_run)
+
+
 def behind(first: Run, plan: LaunchPlan) -> LaunchPlan:
     """The plan, to wait for another run where that has not completed yet.
 
@@ -115,9 +125,7 @@ def _evaluation_of(trained: Run, config: Config, plan: LaunchPlan, runs_dir: Pat
     """Submits the evaluation of a training that is still to come; its checkpoint is looked for when its turn comes."""
     checkpoint = trained.checkpoints / "best.pt"
     config = config.model_copy(update={"name": None})
-    return _start(
-        "eval", config, replace(plan, after=str(trained.path)), runs_dir, checkpoint=checkpoint, of=trained.id
-    )
+    return start("eval", config, replace(plan, after=str(trained.path)), runs_dir, checkpoint=checkpoint, of=trained.id)
 
 
 def evaluate(
@@ -149,13 +157,13 @@ def evaluate(
     path, notices = checkpoints.choose(trained, checkpoint)
     # The trained run's name stays the trained run's alone.
     config = _one_way(resolve(trained.config_file, {"name": None, **(flags or {})}, sets), flags or {})
-    plan = make_plan(config, machine.read())
-    found = bridge.preflight_evaluation(config, path)
+    plan, limits = plan_for(config, dry_run=dry_run)
+    found = (*limits, *bridge.preflight_evaluation(config, path))
     where = implied(config, flags or {}, sets)
     notices = (f"{path.name} of {trained.id} is evaluated.", *where, *notices, *found)
     if dry_run:
         return Submitted(None, config, plan, (*notices, *would_freeze(config, runs_dir)))
-    submitted = _start("eval", config, plan, runs_dir, checkpoint=path, of=trained.id)
+    submitted = start("eval", config, plan, runs_dir, checkpoint=path, of=trained.id)
     return Submitted(submitted, config, plan, notices)
 
 
@@ -176,7 +184,7 @@ def resume(run: Reference, *, flags: Mapping[str, Any] | None = None, runs_dir: 
     _refuse_unless_ended(found)
     frozen = bool(snapshot_path(found))
     config = _one_way(resolve(found.config_file, flags or {}, find_plugins=not frozen), flags or {})
-    plan = make_plan(config, machine.read())
+    plan, limits = plan_for(config)
     checkpoint = store.record(found).get("checkpoint")
     held = found.held_checkpoint if found.held_checkpoint.exists() else Path(checkpoint) if checkpoint else None
     if held is None:
@@ -189,7 +197,7 @@ def resume(run: Reference, *, flags: Mapping[str, Any] | None = None, runs_dir: 
     else:
         notices = bridge.preflight(config, processes=plan.world_size, from_checkpoint=going_on)
     backend(plan.backend).submit(found, plan)
-    return Submitted(found, config, plan, notices)
+    return Submitted(found, config, plan, (*limits, *notices))
 
 
 def trained_run(reference: Reference | None, match: Mapping[str, str], runs_dir: Path | None) -> Run:
@@ -272,7 +280,7 @@ def would_freeze(config: Config, runs_dir: Path | None) -> list[str]:
     return [snapshot.survey(config, store.runs_dir(runs_dir)).notice] if config.launch.snapshot else []
 
 
-def _start(
+def start(
     kind: str,
     config: Config,
     plan: LaunchPlan,
@@ -280,7 +288,7 @@ def _start(
     *,
     checkpoint: Path | None = None,
     weights: Path | None = None,
-    **facts: str,
+    **facts: Any,
 ) -> Run:
     """Makes a run's directory and submits it; where that fails no run is left.
 

@@ -18,14 +18,13 @@ from segctl.config import grid, yaml_core
 from segctl.config.grid import Point
 from segctl.config.schema import Config
 from segctl.errors import ConfigError, SegctlError
-from segctl.launch import machine
 from segctl.launch.backends import backend
-from segctl.launch.plan import LaunchPlan, make_plan
+from segctl.launch.plan import LaunchPlan
 from segctl.plain_data import plain
 from segctl.runs import store, sweeps
 from segctl.runs.run import Reference, Run
 from segctl.runs.sweeps import Sweep
-from segctl.submit import behind, configured, make_run, refuse_empty_shares, would_freeze
+from segctl.submit import behind, configured, make_run, plan_for, refuse_empty_shares, would_freeze
 
 __all__ = ["Swept", "Trial", "sweep"]
 
@@ -110,11 +109,11 @@ def sweep(
     points = grid.points(sets, rows)
     with registry.one_look():
         trials, name, told = _trials(recipe, flags or {}, points, runs_dir)
-        plan = make_plan(trials[0].config, machine.read())
+        plan, limits = plan_for(trials[0].config, dry_run=dry_run)
         if after is not None:
             plan = behind(store.find(after, store.runs_dir(runs_dir)), plan)
         plan = replace(plan, max_running=max_running)
-        notices = (*told, *_preflight(trials, plan, on_progress))
+        notices = (*told, *limits, *_preflight(trials, plan, on_progress))
         if dry_run:
             return Swept(None, trials, plan, (*notices, *would_freeze(trials[0].config, runs_dir)))
         on_progress(f"Submitting {len(trials)} trainings")

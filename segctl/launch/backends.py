@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
@@ -24,6 +25,13 @@ class Backend(Protocol):
 
     def plan(self, request: Launch, machine: Machine) -> LaunchPlan:
         """Decides, without side effects; LaunchError where the request cannot be met."""
+        ...
+
+    def accepts(self, plan: LaunchPlan, *, dry_run: bool) -> tuple[str, ...]:
+        """What the user should know of the plan before it is carried out; LaunchError where it never would be.
+
+        With `dry_run` a plan may be for a place that cannot be reached from here.
+        """
         ...
 
     def submit(self, run: Run, plan: LaunchPlan) -> Submission:
@@ -61,6 +69,9 @@ class Local:
         from segctl.launch.plan import plan_local
 
         return plan_local(request, machine)
+
+    def accepts(self, plan: LaunchPlan, *, dry_run: bool) -> tuple[str, ...]:
+        return ()  # the plan was made of what this machine has
 
     def submit(self, run: Run, plan: LaunchPlan) -> Submission:
         from segctl.launch.local import submit
@@ -100,6 +111,13 @@ class Slurm:
         from segctl.launch.slurm_plan import plan_slurm
 
         return plan_slurm(request)
+
+    def accepts(self, plan: LaunchPlan, *, dry_run: bool) -> tuple[str, ...]:
+        from segctl.launch.slurm_limits import refuse
+
+        if dry_run and shutil.which("sbatch") is None:
+            return ("There is no SLURM on this machine; whether the cluster would take the job was not looked at.",)
+        return refuse(plan)
 
     def submit(self, run: Run, plan: LaunchPlan) -> Submission:
         from segctl.launch.slurm import submit

@@ -40,10 +40,14 @@ def plan_slurm(request: Launch) -> LaunchPlan:
         device="cuda" if gpus else "cpu",
         gpus_per_node=gpus,
         threads_per_proc=cores or 1,
-        environment={**thread_environment(cores or 1), **request.slurm.environment},
+        environment=thread_environment(cores or 1),
         command=(*shlex.split(request.slurm.container or ""), *task_command("RUN/submitit")),
         sbatch=_sbatch(request, procs, gpus, limits["time_limit"]),
-        setup=request.slurm.setup,
+        # What the user's shell has must not go before what the profile says for this cluster.
+        setup=(
+            *(f"export {name}={shlex.quote(value)}" for name, value in request.slurm.environment.items()),
+            *request.slurm.setup,
+        ),
         **limits,
     )
 
