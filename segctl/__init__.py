@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from segctl.bench import bench as bench
     from segctl.cancel import cancel as cancel
     from segctl.cancel import cancel_sweep as cancel_sweep
+    from segctl.drill import drill as drill
     from segctl.export import export as export
     from segctl.logs import logs as logs
     from segctl.predict import predict as predict
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from segctl.sweep import sweep as sweep
     from segctl.upsampling import dunet_upsampling as dunet_upsampling
     from segctl.weights import import_weights as import_weights
+    from segctl.why import why as why
 
 __version__ = "0.1.0"
 
@@ -51,7 +53,9 @@ _COMMANDS = {
     "cancel": "segctl.cancel",
     "cancel_sweep": "segctl.cancel",
     "requeue": "segctl.requeue",
+    "why": "segctl.why",
     "bench": "segctl.bench",
+    "drill": "segctl.drill",
     "import_weights": "segctl.weights",
     "export": "segctl.export",
     "dunet_upsampling": "segctl.upsampling",
@@ -63,6 +67,7 @@ __all__ = [
     "cancel",
     "cancel_sweep",
     "check_profile",
+    "drill",
     "dunet_upsampling",
     "evaluate",
     "export",
@@ -76,6 +81,7 @@ __all__ = [
     "status",
     "sweep",
     "train",
+    "why",
 ]
 
 

@@ -84,6 +84,12 @@ def export(
     )
 
 
+def checkpoint_differences(one: Path, other: Path) -> tuple[str, ...]:
+    """Where the newest checkpoints of two runs differ; see `segctl_jobs.drill.differences`."""
+    names: tuple[str, ...] = _jobs("drill.differences").differences(one, other)
+    return names
+
+
 def bench(
     plugins: Sequence[Plugin],
     yardstick: str,

@@ -83,6 +83,23 @@ class StepSampler(Sampler[list[tuple[int, int]]]):
             yield share
 
 
+class Some:
+    """At most `count` samples of a data set, spread evenly over it."""
+
+    def __init__(self, dataset: SegmentationDataset, count: int) -> None:
+        self._dataset = dataset
+        self._indices = [index * len(dataset) // min(count, len(dataset)) for index in range(min(count, len(dataset)))]
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        return self._dataset[self._indices[index]]
+
+    def name(self, index: int) -> str:
+        return self._dataset.name(self._indices[index])
+
+
 class TrainingSamples(Dataset[Any]):
     """Augmented samples by (position, index).
 

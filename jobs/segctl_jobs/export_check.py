@@ -8,15 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from segctl.config.schema import Config, Input
 from segctl.errors import ExportError
-from segctl.plugin import DatasetInfo, SegmentationDataset
+from segctl.plugin import DatasetInfo
 from segctl_jobs.build import open_split
 from segctl_jobs.counting import count
+from segctl_jobs.data import Some
 from segctl_jobs.distributed import World
 from segctl_jobs.evaluate import check_classes
 from segctl_jobs.inference import normalize
@@ -106,7 +106,7 @@ def compare(
         return Comparison(sizes)
     dataset, info = open_split(config, config.eval.split, training=False)
     check_classes(state, info.classes, path)
-    some = _Some(dataset, samples)
+    some = Some(dataset, samples)
     miou = []
     for name, each in (("the model", program), ("the export", exported)):
         on_progress(f"Measuring the mIoU of {name} on {len(some)} images")
@@ -141,23 +141,6 @@ def _difference(program: nn.Module, exported: Program, size: tuple[int, int, int
     return float((expected - found).abs().max() / expected.abs().max().clamp_min(1e-12))
 
 
-class _Some:
-    """At most `count` samples of a data set, spread evenly over it."""
-
-    def __init__(self, dataset: SegmentationDataset, count: int) -> None:
-        self._dataset = dataset
-        self._indices = [index * len(dataset) // min(count, len(dataset)) for index in range(min(count, len(dataset)))]
-
-    def __len__(self) -> int:
-        return len(self._indices)
-
-    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        return self._dataset[self._indices[index]]
-
-    def name(self, index: int) -> str:
-        return self._dataset.name(self._indices[index])
-
-
 class _BehindNormalisation(nn.Module):
     """A program of uint8 images in the place of a model, whose input has been normalised already."""
 
@@ -172,7 +155,7 @@ class _BehindNormalisation(nn.Module):
         return self.program(images)
 
 
-def _miou(program: Program, dataset: _Some, info: DatasetInfo, config: Config) -> float | None:
+def _miou(program: Program, dataset: Some, info: DatasetInfo, config: Config) -> float | None:
     """As `segctl eval` counts, but in one scale, not mirrored: a scaled image is not one of whole numbers any more."""
     counted = count(
         _BehindNormalisation(program, config.input).eval(),

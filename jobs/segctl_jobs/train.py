@@ -18,6 +18,7 @@ from segctl_jobs.build import open_split
 from segctl_jobs.counting import count
 from segctl_jobs.data import Batch, StepSampler, TrainingSamples, default_workers, training_batches
 from segctl_jobs.distributed import World
+from segctl_jobs.drill.orders import orders
 from segctl_jobs.engine import Engine, Progress, Stop, assemble, restore, snapshot, train_step
 from segctl_jobs.metrics import summarize
 from segctl_jobs.reporter import Reporter
@@ -43,7 +44,12 @@ def run(run: Run, config: Config, world: World, stop: Stop) -> bool:
     engine = assemble(run, config, world, dataset, info, from_checkpoint=state is not None)
     progress = restore(engine, run, state) if state is not None else Progress()
     _announce(engine, run, reporter, progress)
-    writer = checkpoint.CheckpointWriter(run.checkpoints, reporter.before_checkpoint)
+    before_checkpoint = reporter.before_checkpoint
+    drilled = orders(run)  # None but in the runs of `segctl drill`
+    if drilled is not None:
+        held_out = drilled.held_out(held_out)
+        before_checkpoint = drilled.before_checkpoint(before_checkpoint)
+    writer = checkpoint.CheckpointWriter(run.checkpoints, before_checkpoint)
 
     def assess() -> bool:
         return _evaluate(engine, held_out, info, progress, reporter, stop)
@@ -63,6 +69,8 @@ def run(run: Run, config: Config, world: World, stop: Stop) -> bool:
             save()
         if finished:
             batches = _batches(engine, dataset, info, progress.step)
+            if drilled is not None:
+                batches = drilled.batches(batches, engine, dataset, progress, stop)
             finished = _train(engine, batches, progress, reporter, stop, assess, save)
     finally:
         writer.wait()

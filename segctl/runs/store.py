@@ -66,7 +66,7 @@ def create(config_text: str | Callable[[Run], str], record: Mapping[str, Any], r
 
 
 def remove(run: Run) -> None:
-    """Removes a run that could not be submitted: first out of sight, then for good."""
+    """Removes a run that has no job (any more): first out of sight, then for good."""
     hidden = run.path.with_name(f".gone-{run.id}")
     run.path.rename(hidden)
     shutil.rmtree(hidden, ignore_errors=True)

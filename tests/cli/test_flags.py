@@ -29,6 +29,7 @@ COMMANDS: dict[str, tuple[str, set[str]]] = {
         {"--format", "--out", "-o", "--checkpoint", "--samples", "--data-root", "--runs-dir", "--json"},
     ),
     "status": ("[runs...]", {"--watch", "--runs-dir", "--json"}),
+    "why": ("run", {"--runs-dir", "--json"}),
     "logs": ("run", {"--follow", "-f", "--rank", "--runs-dir"}),
     "cancel": ("run", {"--runs-dir", "--json"}),
     "requeue": ("run", {"--runs-dir", "--json"}),
@@ -37,6 +38,11 @@ COMMANDS: dict[str, tuple[str, set[str]]] = {
         "models...",
         {"--backbone", "--yardstick", "--size", "--batch", "--batch-size", "--num-classes", "--device", "--amp"}
         | {"--compile", "--seconds", "--plugin-option", "--json"},
+    ),
+    "drill": (
+        "[recipe]",
+        {"--loss", "--lr", "--batch-size", "--seed", "--steps", "--only", "--keep", "--set", "--plugin-option"}
+        | {"--snapshot", "--no-snapshot", "--json", *CHOICE, *LAUNCH} - {"--name"},
     ),
     "recipes": ("", {"--json"}),
     "plugins list": ("[kind]", {"--json"}),
