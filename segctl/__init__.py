@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from segctl.bench import bench as bench
     from segctl.cancel import cancel as cancel
     from segctl.cancel import cancel_sweep as cancel_sweep
-    from segctl.drill import drill as drill
     from segctl.export import export as export
     from segctl.logs import logs as logs
     from segctl.predict import predict as predict
@@ -55,7 +54,6 @@ _COMMANDS = {
     "requeue": "segctl.requeue",
     "why": "segctl.why",
     "bench": "segctl.bench",
-    "drill": "segctl.drill",
     "import_weights": "segctl.weights",
     "export": "segctl.export",
     "dunet_upsampling": "segctl.upsampling",
@@ -67,7 +65,6 @@ __all__ = [
     "cancel",
     "cancel_sweep",
     "check_profile",
-    "drill",
     "dunet_upsampling",
     "evaluate",
     "export",

@@ -67,6 +67,12 @@ def interpret(records: Records, answer: Answer, now: float, cluster: str = "") -
     return replace(sight, allocation=_allocation(records, job, now)) if job is not None else sight
 
 
+def told(records: Records, max_age: float) -> Job | None:
+    """SLURM's own word on the newest attempt's job, for people; None where it has none."""
+    wanted = _wanted(records)
+    return sightings.ask([wanted], max_age).job(wanted)
+
+
 def _wanted(records: Records) -> Wanted:
     """How SLURM knows the newest attempt."""
     attempt, said = records.attempt, records.supervisor

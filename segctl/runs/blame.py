@@ -17,7 +17,17 @@ from typing import Any
 from segctl.errors import listing
 from segctl.runs.fault import HANG, NEEDS_A_PERSON, Fault, is_consequence, of_end, of_error, shared_memory, unwrapped
 
-__all__ = ["Blame", "Death", "blame", "frames", "is_consequence", "own_frames", "retry_is_useless"]
+__all__ = [
+    "Blame",
+    "Death",
+    "Frame",
+    "blame",
+    "is_consequence",
+    "is_own",
+    "own_frames",
+    "retry_is_useless",
+    "signal_name",
+]
 
 _FRAME = re.compile(r'File "(?P<file>[^"]+)", line (?P<line>\d+), in (?P<function>\S+)')
 # Lines of Python and of the libraries below a job say little; a plugin's are telling wherever it is installed.
@@ -26,6 +36,8 @@ _LIBRARY = re.compile(
     r"|/(site|dist)-packages/(torch|torchvision|torchgen|numpy|PIL|submitit|pydantic|yaml|functorch|triton)(/|\.py$)"
 )
 _LONGEST = 300
+
+Frame = tuple[str, int, str]  # file, line, function
 
 _MEMORY_HINT = "Lower --batch-size or train.workers."
 _SHARED_MEMORY_HINT = "Make /dev/shm larger, or set train.workers=0."
@@ -158,19 +170,23 @@ def _said(error: Mapping[str, Any]) -> Blame:
     return Blame(rank, f"{what} ({who}{where}{alone})", hint or default, rests_on, host, fault)
 
 
-def frames(traceback: str) -> list[tuple[str, int, str]]:
-    """File, line and function of each frame of a printed traceback, outermost first."""
+def _frames(traceback: str) -> list[Frame]:
+    """Each frame of a printed traceback, outermost first."""
     return [(found["file"], int(found["line"]), found["function"]) for found in _FRAME.finditer(traceback)]
 
 
-def own_frames(traceback: str) -> list[tuple[str, int, str]]:
+def own_frames(traceback: str) -> list[Frame]:
     """Those of segctl, of plugins and of the user."""
-    return [frame for frame in frames(traceback) if not _LIBRARY.search(frame[0])]
+    return [frame for frame in _frames(traceback) if is_own(frame)]
+
+
+def is_own(frame: Frame) -> bool:
+    return not _LIBRARY.search(frame[0])
 
 
 def _where(traceback: str) -> str:
     """The innermost frame, outside of the libraries below a job if there is one: torch's own lines say little."""
-    found = own_frames(traceback) or frames(traceback)
+    found = own_frames(traceback) or _frames(traceback)
     if not found:
         return ""
     file, line, function = found[-1]
@@ -203,7 +219,7 @@ def _died(death: Death) -> Blame:
     if death.fault == "hang":
         return blamed("made no progress for launch.hang_timeout and was ended; it could not say more")
     if code < 0:
-        name = _signal_name(-code)
+        name = signal_name(-code)
         meaning, hint = _DEATHS.get(name, ("", ""))
         if name == "SIGKILL" and death.out_of_memory is not None:
             meaning, hint = _OUT_OF_MEMORY if death.out_of_memory else _BY_SOMEBODY
@@ -215,7 +231,8 @@ def _died(death: Death) -> Blame:
     return blamed(f"ended with exit code {code}{said}{full}", _HINTS.get(death.fault, ""))
 
 
-def _signal_name(number: int) -> str:
+def signal_name(number: int) -> str:
+    """``SIGKILL`` for 9."""
     try:
         return signal.Signals(number).name
     except ValueError:
