@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from segctl.bench import bench as bench
     from segctl.cancel import cancel as cancel
     from segctl.cancel import cancel_sweep as cancel_sweep
+    from segctl.drill import drill as drill
     from segctl.export import export as export
     from segctl.logs import logs as logs
     from segctl.predict import predict as predict
@@ -54,6 +55,7 @@ _COMMANDS = {
     "requeue": "segctl.requeue",
     "why": "segctl.why",
     "bench": "segctl.bench",
+    "drill": "segctl.drill",
     "import_weights": "segctl.weights",
     "export": "segctl.export",
     "dunet_upsampling": "segctl.upsampling",
@@ -65,6 +67,7 @@ __all__ = [
     "cancel",
     "cancel_sweep",
     "check_profile",
+    "drill",
     "dunet_upsampling",
     "evaluate",
     "export",

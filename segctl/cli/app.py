@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from segctl.cli import bench, evaluate, export, plugins, predict, profiles, recipes, runs, train, weights, why
+from segctl.cli import bench, drill, evaluate, export, plugins, predict, profiles, recipes, runs, train, weights, why
 from segctl.cli.argv import gather_plugin_options
 from segctl.cli.failures import guarded
 
@@ -29,6 +29,7 @@ app.command("cancel")(runs.cancel)
 app.command("requeue")(runs.requeue)
 app.command("resume")(train.resume)
 app.command("bench")(bench.bench)
+app.command("drill")(drill.drill)
 app.command("recipes")(recipes.recipes)
 app.add_typer(plugins.app, name="plugins")
 app.add_typer(profiles.app, name="profiles")

@@ -39,6 +39,11 @@ COMMANDS: dict[str, tuple[str, set[str]]] = {
         {"--backbone", "--yardstick", "--size", "--batch", "--batch-size", "--num-classes", "--device", "--amp"}
         | {"--compile", "--seconds", "--plugin-option", "--json"},
     ),
+    "drill": (
+        "[recipe]",
+        {"--loss", "--lr", "--batch-size", "--seed", "--steps", "--only", "--keep", "--set", "--plugin-option"}
+        | {"--snapshot", "--no-snapshot", "--json", *CHOICE, *LAUNCH} - {"--name"},
+    ),
     "recipes": ("", {"--json"}),
     "plugins list": ("[kind]", {"--json"}),
     "plugins show": ("name", {"--kind", "--json"}),
