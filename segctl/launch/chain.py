@@ -14,7 +14,7 @@ def still_to_come(first: Run, backend: str) -> bool:
     Raises:
         RunError: It has ended otherwise, so that the second would wait for ever; or another place carries it out.
     """
-    ((records, derived),) = observe([first])
+    ((records, derived),) = observe([first], max_age=0.0)
     if derived.state == "COMPLETED":
         return False
     if derived.state in FINAL:
@@ -36,7 +36,7 @@ def slurm_dependency(first: Run) -> str:
     Raises:
         RunError: The number of its job is not known (yet).
     """
-    ((records, _),) = observe([first])
+    ((records, _),) = observe([first], max_age=0.0)
     job = records.attempt.get("job_id") or records.supervisor.get("job_id")
     if not job:
         raise RunError(f"{first.id} is still being submitted.", "Try again in a moment.")
