@@ -62,6 +62,13 @@ def plan(plan: LaunchPlan) -> str:
     return "\n".join(f"# {name:<12} {fact}" for name, fact in facts.items() if fact)
 
 
+def batch_script(plan: LaunchPlan) -> str:
+    """What sbatch would get, as comments too."""
+    from segctl.launch.slurm_plan import preview
+
+    return "\n".join(["#", *(f"#   {line}".rstrip() for line in preview(plan).splitlines())])
+
+
 def _limit(plan: LaunchPlan) -> str:
     on = f"goes on by itself, up to {plan.max_restarts} times" if plan.requeue else "does not go on by itself"
     return f"{plan.time_limit} s; saves {plan.save_before} s before, then {on}"

@@ -49,6 +49,8 @@ def _show_plan(submitted: Submitted, *, as_json: bool) -> None:
         )
         return
     typer.echo(render.plan(plan))
+    if plan.backend == "slurm":
+        typer.echo(render.batch_script(plan))
     typer.echo("")
     typer.echo(dump(config).rstrip())
 
@@ -123,7 +125,8 @@ def _blamed_error(run: Run) -> Mapping[str, Any] | None:
     """The error record of the rank that the failure rests on; None where it left none."""
     from segctl.runs import records
     from segctl.runs.blame import blame
+    from segctl.runs.state import deaths
 
-    errors = records.read(run).errors
-    found = blame(errors, ())
-    return next((error for error in errors if found is not None and error.get("rank") == found.rank), None)
+    read = records.read(run)
+    found = blame(read.errors, deaths(read))
+    return next((error for error in read.errors if found is not None and error.get("rank") == found.rank), None)

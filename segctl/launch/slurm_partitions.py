@@ -149,4 +149,7 @@ def no_answer(said: Said) -> LaunchError:
         return LaunchError(
             f"There is no SLURM here: {said.err}.", "Run segctl on a login node of the cluster, or use --on local."
         )
-    return LaunchError(f"SLURM does not answer: {said.err}.", "Try again later; 'sinfo' tells when it is back.")
+    last = said.err.strip().splitlines()[-1:] or ["no word"]  # the lines before it lead up to it
+    return LaunchError(
+        f"SLURM does not answer: {last[0].rstrip('.')}.", "Try again later; 'sinfo' tells when it is back."
+    )

@@ -115,6 +115,17 @@ def script(
     return "\n".join([*lines, f"exec {shlex.join(leader)}", ""])
 
 
+def preview(plan: LaunchPlan) -> str:
+    """The batch script of a run that has no directory yet: ``RUN`` stands for its path, and after that its id."""
+    return script(
+        plan,
+        name=job_name("RUN", 1),
+        log="RUN/logs/attempt1-leader.log",
+        dependency=f"afterok:(the job of {plan.after})" if plan.after is not None else None,
+        leader=leader_command("RUN", 1),
+    )
+
+
 def _option(name: str, value: str | bool) -> str:
     return f"#SBATCH --{name}" if value is True else f"#SBATCH --{name}={shlex.quote(str(value))}"
 
