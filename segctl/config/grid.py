@@ -125,17 +125,19 @@ def points_of(content: Any, source: str) -> tuple[Mapping[str, str], ...]:
 def label(values: Mapping[str, Any]) -> str:
     """A point in short, fit for a run's name: ``lr0.01-resnet50``."""
     words = (_word(key.rpartition(".")[2], value) for key, value in values.items())
-    return "-".join(filter(None, words))
+    return "-".join(filter(None, (re.sub(r"[^A-Za-z0-9._-]+", "-", word).strip("-.") for word in words)))
 
 
 def _word(name: str, value: Any) -> str:
     if isinstance(value, Mapping):
-        value = value.get("name", "")
+        return str(value.get("name", name))
     if isinstance(value, str):
-        return re.sub(r"[^A-Za-z0-9._-]+", "-", value).strip("-.")
+        return value
     if isinstance(value, list):
         return name + "x".join(_word("", item) for item in value)
-    return f"{name}{value:g}" if isinstance(value, float) else f"{name}{'-' * isinstance(value, bool)}{value}".lower()
+    if isinstance(value, float):
+        return f"{name}{value:g}".replace("e+", "e")
+    return f"{name}-{value}".lower() if value is None or isinstance(value, bool) else f"{name}{value}"
 
 
 def _choices(text: str) -> list[str]:

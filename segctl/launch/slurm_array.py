@@ -22,6 +22,7 @@ from segctl.errors import LaunchError
 from segctl.launch import payload
 from segctl.launch.chain import slurm_dependency
 from segctl.launch.plan import LaunchPlan
+from segctl.launch.sightings import cluster_name
 from segctl.launch.slurm import require, sbatch
 from segctl.launch.slurm_commands import said_by
 from segctl.launch.slurm_plan import array_name, element_command, script
@@ -149,6 +150,7 @@ class _Element:
         self._identity: dict[str, str | int] = {
             "host": hostname(),
             "user": user_name(),
+            "cluster": cluster_name(),
             "job_name": job_name,
             "element": index,
         }
