@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -175,7 +176,8 @@ def _ended(death: Mapping[str, Any]) -> str:
     """``rank 2 on n1: killed by SIGKILL, memory had run out``"""
     code = unwrapped(int(death["code"]))
     how = f"killed by {signal_name(-code)}" if code < 0 else f"exit code {code}"
-    memory = {True: ", memory had run out", False: ", memory had not run out"}.get(death["out_of_memory"], "")
+    starved = {True: ", memory had run out", False: ", memory had not run out"}.get(death["out_of_memory"], "")
+    memory = starved if code == -signal.SIGKILL else ""
     return f"rank {death['rank']}{' on ' + death['host'] if death['host'] else ''}: {how}{memory}"
 
 
@@ -244,12 +246,14 @@ def _next(records: Records, derived: Derived, kind: Cause | None, culprit: Blame
         return
     if kind == "person" or derived.state == "LOST":
         yield f"segctl logs {name}{rank}"
-    yield from (command for command in _COMMAND.findall(derived.hint) if "segctl logs" not in command)
+    resume = f"segctl resume {name}{_differently(records, kind, culprit)}"
+    hinted = [command for command in _COMMAND.findall(derived.hint) if "segctl logs" not in command]
+    yield from (resume if command == f"segctl resume {name}" else command for command in hinted)
     if derived.state in ("UNKNOWN", "STALLED"):
         yield f"segctl logs {name}{rank}"
         return
     if kind != "out_of_memory_device":
-        yield f"segctl resume {name}{_differently(records, kind, culprit)}"
+        yield resume
     yield f"segctl logs {name}{rank}"
 
 
