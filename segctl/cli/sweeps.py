@@ -147,8 +147,9 @@ def _scripts(swept: Swept) -> list[str]:
         return []
     from segctl.launch.slurm_array import arrays, largest_array, text_of
 
+    after = f"afterok:(the job of {swept.plan.after})" if swept.plan.after is not None else None
     parts = arrays(len(swept.trials), largest_array())
-    return [text_of(Path("SWEEP"), part, swept.plan, None) for part in parts]
+    return [text_of(Path("SWEEP"), part, swept.plan, after) for part in parts]
 
 
 def _points(points: Sequence[Mapping[str, Any]], width: int) -> Text:

@@ -16,7 +16,8 @@ SUBMIT = {"--set", "--plugin-option", "--snapshot", "--no-snapshot", "--detach",
 COMMANDS: dict[str, tuple[str, set[str]]] = {
     "train": (
         "[recipe]",
-        {"--loss", "--lr", "--epochs", "--steps", "--batch-size", "--seed", *CHOICE, *LAUNCH, *SUBMIT},
+        {"--loss", "--lr", "--epochs", "--steps", "--batch-size", "--seed", "--after", "--then"}
+        | {"--sweep", "--max-running", *CHOICE, *LAUNCH, *SUBMIT},
     ),
     "eval": (
         "[run]",
