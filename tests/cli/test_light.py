@@ -40,7 +40,7 @@ def test_light_commands_import_nothing_heavy(argv: list[str]) -> None:
     assert done.stdout or argv == ["status"]
 
 
-@pytest.mark.parametrize("command", ["logs", "cancel", "requeue", "status"])
+@pytest.mark.parametrize("command", ["logs", "cancel", "requeue", "status", "why"])
 def test_light_commands_need_nothing_heavy_to_refuse(command: str) -> None:
     done = subprocess.run(
         _without(HEAVY, [command, "nothing"]), capture_output=True, text=True, timeout=60, check=False
@@ -53,7 +53,7 @@ def test_the_functions_behind_them_do_without_pydantic() -> None:
     code = (
         "import sys; sys.modules.update(dict.fromkeys(['torch', 'submitit', 'pydantic', 'numpy']));"
         "import segctl, segctl.registry, segctl.import_check, segctl.config.shipped;"
-        "segctl.status(); segctl.logs; segctl.cancel; segctl.config.shipped.recipes();"
+        "segctl.status(); segctl.logs; segctl.cancel; segctl.why; segctl.config.shipped.recipes();"
         "segctl.import_check.failures(segctl.registry.discover('models'))"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

@@ -118,6 +118,7 @@ CASES: dict[str, tuple[list[str], list[str]]] = {
     "runs folder of the kernel": ([*SHAPES, "--runs-dir", "/proc/runs"], ["/proc/runs", "--runs-dir"]),
     "unknown run": (["status", "nothing-like-it"], ["nothing-like-it"]),
     "logs of an unknown run": (["logs", "nothing-like-it"], ["nothing-like-it"]),
+    "why of an unknown run": (["why", "nothing-like-it"], ["nothing-like-it"]),
     "cancel an unknown run": (["cancel", "nothing-like-it"], ["nothing-like-it"]),
     "requeue an unknown run": (["requeue", "nothing-like-it"], ["nothing-like-it"]),
     "resume an unknown run": (["resume", "nothing-like-it"], ["nothing-like-it"]),
