@@ -101,7 +101,7 @@ class Block(nn.Module):
         self.stride = stride
 
     def forward(self, x: Tensor) -> Tensor:
-        # A strided 1x1 convolution, written as what it is: torch 2.15's crashes on CPUs for few channels, channels last.
+        # A strided 1x1 convolution as what it is: torch 2.15 crashes on CPUs in one of few channels, channels last.
         return self.branch(x) + self.projection(x[..., :: self.stride, :: self.stride])
 
 
