@@ -57,11 +57,12 @@ class Standing:
 
 @dataclass(frozen=True)
 class Decision:
-    """Whether a job may start: with which GPUs, or why not yet."""
+    """Whether a job may start: with which GPUs, or why not yet, and how many others came before it."""
 
     start: bool
     holds: tuple[str, ...] = ()
     reason: str = ""
+    earlier: int = field(default=0, compare=False)
 
 
 def decide(wish: Wish, number: int, others: Sequence[Standing]) -> Decision:
@@ -74,18 +75,18 @@ def decide(wish: Wish, number: int, others: Sequence[Standing]) -> Decision:
     """
     rivals = [other for other in others if (other.among & set(wish.among) if wish.among else not other.among)]
     users = [other for other in rivals if other.holds and (not wish.among or set(other.holds) & set(wish.among))]
-    # A job that its group's limit keeps back lets others pass.
-    ahead = [
-        other for other in rivals if not other.holds and other.number < number and not _is_kept_back(other, others)
-    ]
+    earlier = [other for other in rivals if not other.holds and other.number < number]
+    ahead = [other for other in earlier if not _is_kept_back(other, others)]  # such a one lets others pass
     taken = {identity for other in users for identity in other.holds}
     free = [identity for identity in wish.among if identity not in taken]
     enough = len(free) >= wish.count if wish.among else len(users) < wish.count
     if _is_kept_back(wish, others):
-        return Decision(False, reason=f"waits: {wish.at_once} of {wish.group} run already (--max-running)")
+        return Decision(
+            False, reason=f"waits: {wish.at_once} of {wish.group} run already (--max-running)", earlier=len(earlier)
+        )
     if enough and not ahead:
         return Decision(True, tuple(free[: wish.count]) if wish.among else ("cpu",))
-    return Decision(False, reason=_reason(wish, free, users, ahead))
+    return Decision(False, reason=_reason(wish, free, users, ahead), earlier=len(earlier))
 
 
 def _is_kept_back(one: Wish | Standing, others: Sequence[Standing]) -> bool:
@@ -193,7 +194,8 @@ def wait(ticket: Ticket, *, pause: Callable[[float], bool], waiting: Callable[[s
         waiting(decision.reason)
         if pause(delay):
             return False
-        delay = min(2.0, delay * 1.3)
+        # Each look reads all tickets: who has a long time to wait looks rarely.
+        delay = min(max(2.0, 0.1 * decision.earlier), delay * 1.3)
 
 
 def lock(descriptor: int, *, shared: bool = False) -> bool:
