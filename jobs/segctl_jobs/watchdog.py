@@ -99,6 +99,7 @@ class _Watchdog:
     def __init__(self, run: Run, rank: int, world_size: int, hang_timeout: float) -> None:
         self._run, self._rank, self._world_size, self._hang_timeout = run, rank, world_size, hang_timeout
         self.beats = 0
+        self._ending = False
         self._tick = min(TICK, hang_timeout / 10)
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
@@ -107,6 +108,9 @@ class _Watchdog:
         self._thread.start()
 
     def stop(self) -> None:
+        if self._ending:
+            # The end of another rank has broken the collective. What that raises here is not to replace the record.
+            self._thread.join()
         self._stopped.set()
         faulthandler.cancel_dump_traceback_later()
 
@@ -126,6 +130,7 @@ class _Watchdog:
             self._stopped.wait(self._tick)
 
     def _end(self, limit: float) -> None:
+        self._ending = True
         faulthandler.dump_traceback_later(MARGIN, exit=True)
         words = threading.Thread(target=self._leave_word, args=(limit, time.time() - limit), daemon=True)
         words.start()
