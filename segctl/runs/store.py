@@ -78,6 +78,16 @@ def all_runs(runs_dir: Path) -> list[Run]:
     Raises:
         RunError: The folder is there but cannot be read.
     """
+    folder = runs_dir.resolve()
+    return [Run(folder / name) for name in folders_with("run.json", runs_dir)]
+
+
+def folders_with(file: str, runs_dir: Path) -> list[str]:
+    """The names of the folders in `runs_dir` that hold such a file, newest first: ids of runs or of sweeps.
+
+    Raises:
+        RunError: The folder is there but cannot be read.
+    """
     try:
         names = sorted((entry.name for entry in os.scandir(runs_dir) if not entry.name.startswith(".")), reverse=True)
     except FileNotFoundError:
@@ -86,8 +96,7 @@ def all_runs(runs_dir: Path) -> list[Run]:
         raise RunError(
             f"The runs folder {runs_dir} cannot be read: {error.strerror}.", "Name another one with --runs-dir."
         ) from error
-    folder = runs_dir.resolve()
-    return [Run(folder / name) for name in names if os.path.exists(os.path.join(folder, name, "run.json"))]
+    return [name for name in names if os.path.exists(os.path.join(runs_dir, name, file))]
 
 
 def find(reference: str | os.PathLike[str], runs_dir: Path) -> Run:
@@ -109,7 +118,8 @@ def find(reference: str | os.PathLike[str], runs_dir: Path) -> Run:
         raise ambiguous(text, found)
     if _is_run(Path(text)):
         return _at(Path(text))
-    if text and (runs_dir / text / "sweep.json").is_file():
+    sweeps = folders_with("sweep.json", runs_dir)
+    if candidates(text, sweeps, lambda sweep_id: read_json(runs_dir / sweep_id / "sweep.json") or {}):
         raise RunError(f"{text} is a sweep, not a run.", f"'segctl status {text}' lists its runs.")
     raise RunError(f"There is no run {text!r} in {runs_dir}.", _hint(text, list(runs)))
 

@@ -142,7 +142,7 @@ def meant(reference: Reference, runs_dir: Path) -> Sweep | None:
         path = Path(text)
         folder = path.parent if path.name == "sweep.json" else path
         return read(folder.resolve()) if (folder / "sweep.json").is_file() else None
-    ids = _all_ids(runs_dir)
+    ids = store.folders_with("sweep.json", runs_dir)
     if text in ids:
         return read(runs_dir.resolve() / text)
     found = store.candidates(text, ids, lambda sweep_id: read_json(runs_dir / sweep_id / "sweep.json") or {})
@@ -163,18 +163,9 @@ def find(reference: Reference, runs_dir: Path) -> Sweep:
     """
     sweep = meant(reference, runs_dir)
     if sweep is None:
-        known = ", ".join(_all_ids(runs_dir)[:5])
+        known = ", ".join(store.folders_with("sweep.json", runs_dir)[:5])
         raise RunError(
             f"There is no sweep {os.fspath(reference)!r} in {runs_dir}.",
             f"The newest are {known}." if known else "'segctl train --set KEY=VALUE,VALUE' starts one.",
         )
     return sweep
-
-
-def _all_ids(runs_dir: Path) -> list[str]:
-    """Every sweep in the folder, newest first."""
-    try:
-        names = sorted((entry.name for entry in os.scandir(runs_dir) if not entry.name.startswith(".")), reverse=True)
-    except OSError:
-        return []
-    return [name for name in names if os.path.exists(os.path.join(runs_dir, name, "sweep.json"))]

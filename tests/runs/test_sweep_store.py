@@ -32,12 +32,13 @@ def test_a_sweep_is_found_by_whatever_names_it(tmp_path: Path) -> None:
 
 
 def test_a_run_is_no_sweep_and_a_sweep_no_run(tmp_path: Path) -> None:
-    sweep = make(tmp_path)
+    sweep = make(tmp_path, "lrs")
     assert sweeps.meant(sweep.runs[0].id, tmp_path) is None
     assert sweeps.meant(sweep.runs[0].path, tmp_path) is None
     assert {run.id for run in store.all_runs(tmp_path)} == {run.id for run in sweep.runs}
-    with pytest.raises(RunError, match="is a sweep, not a run"):
-        store.find(sweep.id, tmp_path)
+    for reference in (sweep.id, "lrs"):
+        with pytest.raises(RunError, match=f"{reference} is a sweep, not a run"):
+            store.find(reference, tmp_path)
     with pytest.raises(RunError, match=f"There is no sweep 'nothing' .*{sweep.id}"):
         sweeps.find("nothing", tmp_path)
 
