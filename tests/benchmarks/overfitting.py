@@ -56,9 +56,11 @@ REFERENCE = {
     "lraspp": None,
 }
 # MobileNetV3's batch statistics move by a hundredth a step: they need longer to arrive.
-STEPS = {"lraspp": 1500, **dict.fromkeys(("pspnet", "ocnet", "denseaspp"), 400)}
-# Smaller backbones than the default ones, for machines without a GPU.
+STEPS = {"lraspp": 1500, **dict.fromkeys(("pspnet", "ocnet", "denseaspp", "icnet", "hrnet_ocr"), 400)}
+# Smaller backbones than the default ones, for machines without a GPU; for the VGG16 one that learns without ImageNet's
+# weights.
 SMALL = {
+    **dict.fromkeys(("fcn32s", "fcn16s", "fcn8s"), "vgg16_bn"),
     **dict.fromkeys(("fcn", "pspnet", "deeplabv3", "deeplabv3_plus", "encnet", "dunet", "ocnet"), "resnet18"),
     **dict.fromkeys(("psanet", "ccnet", "upernet"), "resnet18"),
     "danet": "resnet34",  # its multi-grid is for a last stage of three blocks
@@ -120,7 +122,7 @@ def main() -> None:
     parser.add_argument("--data-root", type=Path, required=True)
     parser.add_argument("--runs-dir", type=Path, required=True)
     parser.add_argument("--shrink", type=int, default=1)
-    parser.add_argument("--small", action="store_true", help="small backbones where the default is a ResNet-50")
+    parser.add_argument("--small", action="store_true", help="backbones for a machine without a GPU and without ImageNet's weights")
     parser.add_argument("--amp", default="off")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
