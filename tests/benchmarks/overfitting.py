@@ -122,7 +122,7 @@ def main() -> None:
     parser.add_argument("--data-root", type=Path, required=True)
     parser.add_argument("--runs-dir", type=Path, required=True)
     parser.add_argument("--shrink", type=int, default=1)
-    parser.add_argument("--small", action="store_true", help="backbones for a machine without a GPU and without ImageNet's weights")
+    parser.add_argument("--small", action="store_true", help="backbones that suit a machine without a GPU")
     parser.add_argument("--amp", default="off")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
