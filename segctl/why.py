@@ -246,7 +246,7 @@ def _next(records: Records, derived: Derived, kind: Cause | None, culprit: Blame
         return
     if kind == "person" or derived.state == "LOST":
         yield f"segctl logs {name}{rank}"
-    resume = f"segctl resume {name}{_differently(records, kind, culprit)}"
+    resume = f"segctl resume {name}{_differently(records, derived, kind, culprit)}"
     hinted = [command for command in _COMMAND.findall(derived.hint) if "segctl logs" not in command]
     yield from (resume if command == f"segctl resume {name}" else command for command in hinted)
     if derived.state in ("UNKNOWN", "STALLED"):
@@ -254,16 +254,19 @@ def _next(records: Records, derived: Derived, kind: Cause | None, culprit: Blame
         return
     if kind != "out_of_memory_device":
         yield resume
-    yield f"segctl logs {name}{rank}"
+    if records.supervisor or records.status:  # else nothing has been printed
+        yield f"segctl logs {name}{rank}"
 
 
-def _differently(records: Records, kind: Cause | None, culprit: Blame | None) -> str:
-    """Flags with which the next attempt may fare better, where the plan says from what to depart."""
+def _differently(records: Records, derived: Derived, kind: Cause | None, culprit: Blame | None) -> str:
+    """Flags with which the next attempt may fare better, where it is known from what to depart."""
     plan = records.attempt.get("plan")
     plan = plan if isinstance(plan, Mapping) else {}
     options = plan.get("sbatch") if isinstance(plan.get("sbatch"), Mapping) else {}
     if kind == "time_limit" and isinstance(plan.get("time_limit"), int):
         return f" --time {max(1, 2 * plan['time_limit'] // 60)}"
+    if kind == "time_limit" and derived.allocation.limit:  # the partition's: a job that knows it saves ahead of it
+        return f" --time {max(1, int(derived.allocation.limit // 60))}"
     if records.backend != "slurm" or options is None:
         return ""
     if kind == "out_of_memory_host" and (memory := _DOUBLED.fullmatch(str(options.get("mem", "")))):
