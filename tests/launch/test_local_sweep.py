@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import pytest
-from conftest import Jobs
 
 from segctl.cancel import cancel_sweep
 from segctl.errors import LaunchError, RunError
@@ -19,6 +19,9 @@ from segctl.runs.process import alive
 from segctl.runs.run import Run
 from segctl.runs.sweeps import Sweep
 from segctl.status import RunStatus, of, ranked, status
+
+if TYPE_CHECKING:
+    from conftest import Jobs
 
 WAITS = """
 import time
