@@ -103,7 +103,6 @@ def _show(found: Drill) -> None:
         Column("CHECKPOINT"),
         Column("STARTS", right=True),
         Column("FROM STEP", right=True),
-        Column("WHAT HAPPENED"),
     )
     console.print(table(columns, [_row(each) for each in found.disturbances], console.width))
     if found.passed:
@@ -123,7 +122,6 @@ def _row(each: Disturbed) -> Row:
             _checkpoint(each) if compared else "",
             str(each.starts or ""),
             "" if each.came_back_from is None else str(each.came_back_from),
-            each.what,
         ),
         note=_note(each),
         styles=((1, STYLES[each.verdict]),),
@@ -141,7 +139,8 @@ def _checkpoint(each: Disturbed) -> str:
 def _note(each: Disturbed) -> str:
     from segctl.drill_verdict import shortened
 
-    return each.why or (f"In the checkpoint: {shortened(each.differing)}" if each.differing else "")
+    differing = f"These entries of the checkpoint differ: {shortened(each.differing)}" if each.differing else ""
+    return output.told(each.what, each.why, differing)
 
 
 def _failure(found: Drill) -> str:

@@ -63,6 +63,12 @@ CASES: dict[str, tuple[list[str], list[str]]] = {
         ["bench", "enet", "--device", "cpu", "--yardstick", "fcn_resnet"],
         ["'fcn_resnet'", "'fcn_resnet50'"],
     ),
+    "a drill that sets what is its own": (
+        ["drill", *SHAPES[1:], "--set", "train.log_every=5"],
+        ["train.log_every", "--steps"],
+    ),
+    "a drill of too few steps": (["drill", *SHAPES[1:], "--steps", "2"], ["--steps", "6 or more"]),
+    "a disturbance that there is not": (["drill", *SHAPES[1:], "--only", "lost_node"], ["lost_node", "'lost-node'"]),
     "nothing is named": (["train"], ["model is missing", "enet"]),
     "unknown command": (["trian"], ["trian", "'train'"]),
     "unknown model": (["train", "--model", "enett", "--dataset", "shapes"], ["enett", "'enet'"]),

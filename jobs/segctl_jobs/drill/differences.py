@@ -12,6 +12,7 @@ from torch import Tensor
 from segctl.errors import CheckpointError
 from segctl_jobs import checkpoint
 
+_ABSENT = object()
 _NOT_COMPARED = ("format", "config", "dataset_info")  # a run's name stands in its configuration
 
 
@@ -25,8 +26,8 @@ def differences(one: Path, other: Path) -> tuple[str, ...]:
         CheckpointError: One has no checkpoint that can be read.
     """
     left, right = (dict(_entries(_newest(folder), "")) for folder in (one, other))
-    names = [*left, *(name for name in right if name not in left)]
-    return tuple(name for name in names if name not in left or name not in right or not _same(left[name], right[name]))
+    names = sorted({**left, **right}, key=lambda name: "." not in name)  # weights before figures such as the mIoU
+    return tuple(name for name in names if not _same(left.get(name, _ABSENT), right.get(name, _ABSENT)))
 
 
 def _newest(folder: Path) -> dict[str, Any]:
