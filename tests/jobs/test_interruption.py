@@ -74,7 +74,7 @@ def test_twenty_kills_change_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_damaged_newest_checkpoint_costs_a_few_steps_and_changes_nothing(tmp_path: Path) -> None:
-    # The mean of the losses of steps 8 to 14 is recorded after the interruption, that of some of them began before it.
+    # The mean loss of steps 8 to 14 is recorded after the interruption, though some of them were done before it.
     settings = ("train.steps=20", "train.log_every=7")
     undisturbed, disturbed = make_run(tmp_path / "a", *settings), make_run(tmp_path / "b", *settings)
     finish(start(undisturbed), undisturbed)
