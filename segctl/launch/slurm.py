@@ -20,6 +20,7 @@ from submitit.slurm import slurm
 
 from segctl.errors import LaunchError, RunError
 from segctl.launch import payload
+from segctl.launch.backends import observe
 from segctl.launch.chain import slurm_dependency
 from segctl.launch.environment import cleaned
 from segctl.launch.plan import LaunchPlan
@@ -30,6 +31,7 @@ from segctl.launch.supervisor import lock_run
 from segctl.runs.code import snapshot_lines
 from segctl.runs.process import hostname, user_name
 from segctl.runs.run import Run
+from segctl.runs.state import FINAL
 
 _SBATCH_SECONDS = 120.0
 
@@ -49,6 +51,7 @@ def submit(run: Run, plan: LaunchPlan) -> Submission:
     run = Run(run.path.resolve())
     run.logs.mkdir(exist_ok=True)
     with _alone(run):
+        _refuse_a_second_job(run)
         record = AttemptRecord(run, plan)
         name = job_name(run.id, record.number)
         text = script(
@@ -76,6 +79,15 @@ def require() -> None:
             "There is no SLURM on this machine: sbatch and srun were not found.",
             "Run segctl on a login node of the cluster, or use --on local.",
         )
+
+
+def _refuse_a_second_job(run: Run) -> None:
+    """What another command has submitted since this one looked."""
+    if not run.submission_file.exists():
+        return
+    ((_, seen),) = observe([run], max_age=0.0)
+    if seen.state not in FINAL:
+        raise RunError(f"{run.id} is {seen.state}: {seen.why}.", f"Stop it first: segctl cancel {run.id}")
 
 
 @contextlib.contextmanager

@@ -1,0 +1,110 @@
+"""A training on the cluster from `segctl train` to its evaluation, as its user goes through it."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import subprocess
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from cluster import Cluster
+from trained import SEGCTL, Training, same_training, segctl
+
+from segctl.config.schema import Launch
+from segctl.launch.backends import backend
+from segctl.launch.machine import read as this_machine
+from segctl.runs import store
+
+
+def test_two_nodes_of_two_processes_train_as_four_processes_of_one_machine(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    there = Training.submit("--on", "slurm", "--nodes", 2, "--procs", 2)
+    here = Training.submit("--procs", 4)
+    for training in (there, here):
+        assert training.wait_for_end()["state"] == "COMPLETED", training.story()
+    same_training(there, here)
+    nodes = there.json("supervisor.json")["nodes"]
+    assert len(cluster.run("scontrol", "show", "hostnames", nodes).split()) == 2
+
+
+def test_it_is_requeued_cancelled_and_resumed_and_then_evaluated(cluster: Cluster) -> None:
+    document = json.loads(
+        segctl(
+            *("train", "--model", "enet", "--dataset", "shapes", "--steps", 40, "--batch-size", 8, "--then", "eval"),
+            *("--set", "augment.crop=48", "--set", "dataset.eval_samples=8", "--set", "train.checkpoint_every=5"),
+            *("--set", "train.workers=0", "--on", "slurm", "--nodes", 2, "--procs", 1, "--detach", "--json"),
+        )
+    )
+    training = Training(Path(document["path"]))
+    (evaluation,) = (Training(path) for path in training.path.parent.iterdir() if path != training.path)
+    assert cluster.show(evaluation.job)["Dependency"].startswith("afterok:")
+
+    training.wait_for_step(6)
+    segctl("requeue", training.path)
+    training.wait_until(lambda: training.restart() == 1, 90, "the next start")
+    training.wait_for_step(10, restart=1)
+    assert evaluation.status()["state"] == "PENDING", "a requeue of the first does not start the second"
+
+    segctl("cancel", training.path)
+    status = training.status()
+    assert status["state"] == "CANCELLED", status["why"]
+    assert "segctl resume" in status["hint"]
+    cluster.wait_for(lambda: cluster.state(evaluation.job) in ("", "CANCELLED"), 60, "the second job to be given up")
+    assert evaluation.wait_for_end(60)["state"] == "CANCELLED"
+
+    segctl("resume", training.path, "--detach")
+    assert training.wait_for_end()["state"] == "COMPLETED", training.story()
+    segctl("resume", evaluation.path, "--detach")
+    assert evaluation.wait_for_end()["state"] == "COMPLETED", evaluation.story()
+    assert evaluation.json("eval.json")["miou"] == pytest.approx(training.status()["miou"], abs=1e-12)
+
+
+def test_submitting_costs_little_more_than_sbatch(cluster: Cluster) -> None:
+    plan = backend("slurm").plan(Launch(on="slurm", slurm={"options": {"hold": True}}), this_machine())  # type: ignore[arg-type]
+    ours, bare = [], []
+    for _ in range(15):
+        run = store.create("", {"kind": "train", "model": "enet", "dataset": "shapes"}, store.runs_dir())
+        began = time.perf_counter()
+        submitted = backend("slurm").submit(run, plan)
+        ours.append(time.perf_counter() - began)
+        (script,) = run.submitit.glob("*.sh")
+        began = time.perf_counter()
+        cluster.run("sbatch", "--parsable", script)
+        bare.append(time.perf_counter() - began)
+        assert submitted.job_id
+    assert statistics.median(ours) <= 1.5 * statistics.median(bare) + 0.3, (ours, bare)
+
+
+def test_fifty_commands_at_once_damage_nothing(cluster: Cluster) -> None:
+    tiny = ("--model", "enet", "--dataset", "shapes", "--steps", 4, "--batch-size", 4, "--set", "augment.crop=48")
+    sets = ("--set", "dataset.eval_samples=4", "--set", "train.workers=0")
+    held = ("--on", "slurm", "--slurm", "hold", "--detach", "--json")
+    first, second = (Training(Path(json.loads(segctl("train", *tiny, *sets, *held))["path"])) for _ in range(2))
+    segctl("cancel", first.path)
+
+    def call(words: tuple[object, ...]) -> subprocess.CompletedProcess[str]:
+        argv = [SEGCTL, *map(str, words)]
+        return subprocess.run(argv, capture_output=True, text=True, timeout=280, check=False)
+
+    looks = [("status",), ("status", "--json"), ("why", first.path), ("status", second.path, "--json")]
+    commands: list[tuple[object, ...]] = [("resume", first.path, "--detach")] * 3
+    commands += [("cancel", second.path)] * 7
+    commands += looks * 10
+    with ThreadPoolExecutor(len(commands)) as pool:
+        done = list(pool.map(call, commands))
+    assert [one.stderr for one in done if one.returncode not in (0, 1) or "Traceback" in one.stderr] == []
+    assert [one.returncode for one in done[10:]] == [0] * 40, "who only looks is never refused"
+    assert sum(one.returncode == 0 for one in done[:3]) == 1, [one.stderr for one in done[:3]]
+    assert [attempt["number"] for attempt in first.json("submission.json")["attempts"]] == [1, 2]
+    assert second.status()["state"] == "CANCELLED"
+    runs = first.path.parent
+    for file in runs.glob("*/*.json"):
+        json.loads(file.read_text())
+    assert list(runs.glob("**/.tmp-*")) == []
+    names = cluster.run("squeue", "--noheader", "--format=%j").split()
+    assert names == [f"segctl-{first.path.name}-attempt2"]
