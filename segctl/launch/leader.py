@@ -25,7 +25,7 @@ from segctl.launch.environment import cleaned
 from segctl.launch.inbox import Inbox, stop_grace
 from segctl.launch.outcome import STOPPED, Ended
 from segctl.launch.plan import LaunchPlan
-from segctl.launch.restarts import AT_LIMIT, BY_REQUEST, newest_step, refusal
+from segctl.launch.restarts import AT_LIMIT, AT_PREEMPTION, BY_REQUEST, newest_step, refusal
 from segctl.launch.slurm_plan import srun_command
 from segctl.launch.srun_report import SrunReport, TaskEnd
 from segctl.launch.submission import planned
@@ -40,8 +40,6 @@ from segctl.runs.run import Run
 from segctl.runs.usage import with_marks
 
 log = logging.getLogger("segctl.leader")
-
-AT_PREEMPTION = "after its preemption"
 
 LOOK_EVERY = 2.0  # seconds between two looks at files; the end of srun and a signal are noticed at once
 TEARDOWN_SECONDS = 10.0  # a rank whose error is written has this long to end
@@ -279,8 +277,8 @@ class Leader:
     def _requeue_unless_refused(self, reason: str) -> int:
         why_not = refusal(self._plan, [*self._earlier(), {**self._entry, "reason": reason}], newest_step(self._run))
         if why_not:
-            said = f"stopped {reason}; it does not go on by itself: {why_not}"
-            self._write("TIMEOUT" if reason == AT_LIMIT else "CANCELLED", said, ended=True)
+            state = {AT_LIMIT: "TIMEOUT", AT_PREEMPTION: "CANCELLED", BY_REQUEST: "CANCELLED"}.get(reason, "FAILED")
+            self._write(state, f"stopped {reason}; it does not go on by itself: {why_not}", ended=True)
             return STOPPED
         self._write("REQUEUED", reason, ended=True)
         return self._requeue()

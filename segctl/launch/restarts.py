@@ -12,6 +12,7 @@ from segctl.runs.run import Run
 
 # Why a job was interrupted; these words stand in supervisor.json and in `segctl status`.
 AT_LIMIT = "after its time limit"
+AT_PREEMPTION = "after its preemption"
 BY_REQUEST = "after a request to requeue"
 
 _STEP = re.compile(r"step-(\d+)\.pt")
@@ -56,8 +57,11 @@ def refusal(plan: LaunchPlan, history: Sequence[Mapping[str, Any]], newest: int)
     restarts = int(history[-1].get("restart", 0)) if history else 0
     if restarts >= plan.max_restarts:
         return f"launch.max_restarts ({plan.max_restarts}) is used up"
-    # A preemption is not the job's fault, however soon it comes; a time limit that is too short will always be.
-    last = [start for start in history[-2:] if start.get("reason") == AT_LIMIT and start.get("from_step") == newest]
-    if len(last) == 2:
+    # A preemption is not the job's fault, however soon it comes; a time limit that is too short will always be, and what
+    # breaks its connections may be the job itself.
+    last = [start.get("reason") for start in history[-2:] if start.get("from_step") == newest]
+    if last == [AT_LIMIT, AT_LIMIT]:
         return "twice in a row it came to no new checkpoint by then, so it needs more time (launch.time)"
+    if len(last) == 2 and not {AT_LIMIT, AT_PREEMPTION, BY_REQUEST} & set(last):
+        return "twice in a row it came to no new checkpoint before that"
     return ""

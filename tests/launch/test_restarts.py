@@ -9,7 +9,7 @@ import pytest
 
 from segctl.launch.outcome import Outcome
 from segctl.launch.plan import LaunchPlan
-from segctl.launch.restarts import AT_LIMIT, BY_REQUEST, newest_step, refusal, settle
+from segctl.launch.restarts import AT_LIMIT, AT_PREEMPTION, BY_REQUEST, newest_step, refusal, settle
 from segctl.runs.run import Run
 
 
@@ -37,7 +37,11 @@ def start(restart: int, reason: str, from_step: int) -> dict[str, Any]:
         ({}, [start(0, AT_LIMIT, 0), start(1, AT_LIMIT, 7)], 7, ""),
         ({}, [start(3, AT_LIMIT, 7), start(4, AT_LIMIT, 7)], 7, "twice in a row it came to no new checkpoint by then"),
         # That others went first says nothing about the job.
-        ({}, [start(0, "after preemption", 0), start(1, "after preemption", 0)], 0, ""),
+        ({}, [start(0, AT_PREEMPTION, 0), start(1, AT_PREEMPTION, 0)], 0, ""),
+        # A lost connection may be the network's, or the job's own doing, which comes again.
+        ({}, [start(0, "after rank 2 vanished", 0)], 0, ""),
+        ({}, [start(0, "after rank 2 vanished", 0), start(1, "after rank 3 vanished", 5)], 5, ""),
+        ({}, [start(0, "after rank 2 vanished", 0), start(1, "after rank 3 vanished", 0)], 0, "twice in a row"),
         ({}, [start(0, AT_LIMIT, 5), start(1, BY_REQUEST, 5)], 5, ""),
     ],
 )
