@@ -57,8 +57,8 @@ def refusal(plan: LaunchPlan, history: Sequence[Mapping[str, Any]], newest: int)
     restarts = int(history[-1].get("restart", 0)) if history else 0
     if restarts >= plan.max_restarts:
         return f"launch.max_restarts ({plan.max_restarts}) is used up"
-    # A preemption is not the job's fault, however soon it comes. A time limit that is too short will always be, and what
-    # breaks its connections may be the job itself.
+    # A preemption is not the job's fault, however soon it comes. A time limit that is too short will always be, and
+    # what breaks its connections may be the job itself.
     last = [start.get("reason") for start in history[-2:] if start.get("from_step") == newest]
     if last == [AT_LIMIT, AT_LIMIT]:
         return "twice in a row it came to no new checkpoint by then, so it needs more time (launch.time)"
