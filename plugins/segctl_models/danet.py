@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from segctl import plugin
+from segctl.errors import ConfigError, listing
 
 from . import backbones
 from .backbones import resnet
@@ -119,7 +120,7 @@ def danet(
     backbone: backbones.DilatedName = "resnet50",
     output_stride: Literal[8, 16] = 8,
     stem: backbones.Stem = "7x7",
-    multi_grid: bool = True,
+    multi_grid: bool | None = None,
     aux: bool = True,
     pretrained: bool = False,
     weights: str | None = None,
@@ -131,19 +132,26 @@ def danet(
         backbone: Feature extractor.
         output_stride: Size of the image over that of the last feature map; 16 needs less memory and time.
         stem: First layers of a ResNet. torchvision's ImageNet weights fit ``7x7`` only.
-        multi_grid: Multiply the dilations of the last stage's three blocks by 1, 2 and 4 (ResNets but resnet18).
+        multi_grid: Multiply the dilations of the last stage's three blocks by 1, 2 and 4; by default wherever there are
+            three (ResNets but resnet18).
         aux: Train a classifier on each of the two attention modules as well.
         pretrained: Start from torchvision's ImageNet weights, downloaded once.
         weights: A local file to start from instead: a state dict of the whole model or of the backbone.
 
     Raises:
-        ConfigError: The backbone has no such stem.
+        ConfigError: The backbone has no such stem, or not three blocks in its last stage.
         WeightsError: The weights cannot be had, or do not fit.
     """
+    has_three = backbone in _THREE_BLOCKS
+    if multi_grid and not has_three:
+        raise ConfigError(
+            f"model.multi_grid: the last stage of {backbone} has not the three blocks that it is for.",
+            f"Leave it out, or take one of {listing(_THREE_BLOCKS)}.",
+        )
     features = backbones.create(
         backbone,
         output_stride=output_stride,
         stem=stem,
-        multi_grid=(1, 2, 4) if multi_grid and backbone in _THREE_BLOCKS else None,
+        multi_grid=(1, 2, 4) if has_three and multi_grid is not False else None,
     )
     return initialise(DANet(features, num_classes, aux=aux), weights=weights, pretrained=pretrained)

@@ -14,11 +14,13 @@ ResNet-34 and one class).
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from segctl.errors import ConfigError, listing
 
 from . import backbones
 from .backbones.weights import initialise
@@ -125,9 +127,9 @@ def unet(
     *,
     backbone: Literal["unet", backbones.PyramidName] = "unet",
     stem: backbones.Stem = "7x7",
-    width: int = 64,
-    norm: bool = True,
-    dropout: float = 0.5,
+    width: int | None = None,
+    norm: bool | None = None,
+    dropout: float | None = None,
     pretrained: bool = False,
     weights: str | None = None,
 ) -> nn.Module:
@@ -137,18 +139,28 @@ def unet(
         num_classes: Number of classes.
         backbone: Encoder: ``unet`` is the paper's own, trained from scratch.
         stem: First layers of a ResNet. torchvision's ImageNet weights fit ``7x7`` only.
-        width: Feature channels of the first level of ``unet``; each downsampling doubles them.
-        norm: Whether the 3x3 convolutions of ``unet`` are normalised; the paper's are not.
-        dropout: Probability of a value's being dropped behind the two deepest levels of ``unet``.
+        width: Feature channels of the first level of ``unet``, by default 64; each downsampling doubles them.
+        norm: Whether the 3x3 convolutions of ``unet`` are normalised, as they are by default; the paper's are not.
+        dropout: Probability of a value's being dropped behind the two deepest levels of ``unet``, by default 0.5.
         pretrained: Start from torchvision's ImageNet weights, downloaded once; there are none for ``unet``.
         weights: A local file to start from instead: a state dict of the whole model or of the backbone.
 
     Raises:
-        ConfigError: There is a stem given for something else than a ResNet.
+        ConfigError: There is a stem given for something else than a ResNet, or an option of ``unet`` for another
+            backbone.
         WeightsError: The weights cannot be had, or do not fit.
     """
+    own: dict[str, Any] = {"width": width, "norm": norm, "dropout": dropout}
+    given = {name: value for name, value in own.items() if value is not None}
     if backbone == "unet":
-        model: nn.Module = UNet(num_classes, width=width, norm=norm, dropout=dropout)
+        if stem != "7x7":
+            raise ConfigError(f"model.stem: U-Net's own encoder has no {stem} stem.", "Leave it out, or take a ResNet.")
+        model: nn.Module = UNet(num_classes, **given)
     else:
+        if given:
+            raise ConfigError(
+                f"{listing(f'model.{name}' for name in given)}: only U-Net's own encoder has this, not {backbone}.",
+                "Leave it out, or take the backbone unet.",
+            )
         model = EncoderUNet(backbones.create(backbone, stem=stem, stride2=True), num_classes)
     return initialise(model, weights=weights, pretrained=pretrained)

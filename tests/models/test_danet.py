@@ -7,6 +7,7 @@ import torch
 from meta_models import count, on_meta
 from torch import Tensor, nn
 
+from segctl.errors import ConfigError
 from segctl.plugin import model_traits
 from segctl_models.danet import ChannelAttention, DANet, PositionAttention, danet
 
@@ -39,6 +40,9 @@ def test_the_last_stage_has_the_dilations_4_8_16() -> None:
 @pytest.mark.parametrize("backbone", ["resnet18", "mobilenet_v2"])
 def test_backbones_without_three_blocks_in_the_last_stage_do_without(backbone: str) -> None:
     assert on_meta(danet, 21, backbone=backbone)
+    assert on_meta(danet, 21, backbone=backbone, multi_grid=False)
+    with pytest.raises(ConfigError, match=rf"model\.multi_grid: the last stage of {backbone} has not the three blocks"):
+        on_meta(danet, 21, backbone=backbone, multi_grid=True)
 
 
 def test_its_loss_weights_all_three_classifiers_alike() -> None:

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from meta_models import count, on_meta
 from torch import Tensor, nn
 
+from segctl.errors import ConfigError
 from segctl_models.unet import UNet, unet
 
 
@@ -106,3 +107,28 @@ def test_each_map_of_the_encoder_is_joined_at_any_size(backbone: Any) -> None:
 def test_a_stem_without_pooling_or_with_has_a_map_of_stride_2() -> None:
     with torch.device("meta"):
         assert [unet(2, backbone=name).backbone.strides[0] for name in ("resnet18", "mobilenet_v2")] == [2, 2]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"stem": "v1c"}, r"model\.stem: U-Net's own encoder has no v1c stem"),
+        ({"backbone": "mobilenet_v2", "stem": "v1c"}, r"mobilenet_v2 cannot have stem v1c"),
+        (
+            {"backbone": "resnet18", "width": 8, "norm": True, "dropout": 0.9},
+            r"model\.width, model\.norm and model\.dropout: only U-Net's own encoder has this, not resnet18",
+        ),
+        ({"backbone": "resnet18", "dropout": 0.0}, r"^model\.dropout: only"),
+    ],
+)
+def test_an_option_that_would_not_be_read_is_refused(options: dict[str, Any], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        on_meta(unet, 2, **options)
+
+
+def test_the_options_of_the_paper_s_encoder_reach_it() -> None:
+    model = on_meta(unet, 2, width=8, norm=False, dropout=0.9)
+    assert model.classifier.in_channels == 8
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in model.modules())
+    assert [dropout.p for dropout in model.dropouts] == [0, 0, 0, 0.9, 0.9]
+    assert [dropout.p for dropout in on_meta(unet, 2).dropouts] == [0, 0, 0, 0.5, 0.5]
