@@ -71,23 +71,24 @@ class ICNet(nn.Module):
 
         Args:
             outputs: A mapping with logits ``(N, num_classes, h, w)`` as ``"sub4"``, ``"sub8"`` and ``"sub16"``, of any
-                size; further ones have no term.
+                size; further ones have no term. The last two may be missing, where a model trains without them.
             target: Class indices or `ignore_index`, ``(N, H, W)`` int64.
 
         Returns:
             Scalars in float32, one for each output, already weighted.
 
         Raises:
-            PluginError: The model did not return these outputs.
+            PluginError: The model did not return ``"sub4"``.
         """
         found = outputs if isinstance(outputs, Mapping) else {}
-        missing = [name for name in self.weights if name not in found]
-        if missing:
+        if "sub4" not in found:
             raise PluginError(
-                f"The loss icnet needs a model's {listing(self.weights)}, but this one returned no {listing(missing)}.",
-                "Use the model icnet, or the loss cross_entropy.",
+                f"The loss icnet needs what the model icnet returns, {listing(self.weights)}, but this model returned "
+                "no sub4.",
+                "Use the loss cross_entropy, or the model icnet.",
             )
-        return {name: weight * self._of_level(found[name], target) for name, weight in self.weights.items()}
+        levels = {name: weight for name, weight in self.weights.items() if name in found}
+        return {name: weight * self._of_level(found[name], target) for name, weight in levels.items()}
 
     def _of_level(self, logits: Tensor, target: Tensor) -> Tensor:
         return self.cross_entropy(logits, _reduced(target, logits.shape[-2:]))["out"]

@@ -45,8 +45,8 @@ class ICNet(nn.Module):
         num_classes: Number of classes C.
         aux: Whether there are classifiers of 1/16 and 1/8 of the image's size (cascade label guidance).
 
-    `forward` gives ``{"out": (N, C, H, W)}``, in training with `aux` also ``"sub4"``, ``"sub8"`` and ``"sub16"``, the
-    logits of 1/4, 1/8 and 1/16 of the image's size.
+    `forward` gives ``{"out": (N, C, H, W)}``, in training also ``"sub4"``, the same at 1/4 of the image's size, before
+    they are enlarged; and with `aux` ``"sub8"`` and ``"sub16"``, logits at 1/8 and 1/16.
     """
 
     def __init__(self, backbone: resnet.ResNet, num_classes: int, *, aux: bool) -> None:
@@ -74,8 +74,9 @@ class ICNet(nn.Module):
         sub12, upsampled24 = self.fuse12(sub24, sub1)
         quarter = self.classifier(resize(sub12, strided_size(image, 4)))
         outputs = {"out": resize(quarter, image.shape[-2:])}
-        if self.training and self.aux_classifiers:
+        if self.training:
             outputs["sub4"] = quarter
+        if self.training and self.aux_classifiers:
             outputs["sub8"] = self.aux_classifiers["sub8"](upsampled24)
             outputs["sub16"] = self.aux_classifiers["sub16"](upsampled4)
         return outputs
@@ -165,7 +166,7 @@ def icnet(
             parameters). ``full``: all of them, which ImageNet weights fit.
         stem: First layers of the backbone: ``v1s`` as in the authors' release. torchvision's ImageNet weights fit
             ``7x7`` only.
-        aux: Train classifiers at 1/16 and 1/8 of the image's size as well; the loss ``icnet`` needs them.
+        aux: Train classifiers at 1/16 and 1/8 of the image's size as well.
         pretrained: Start from torchvision's ImageNet weights, downloaded once; needs full width and the stem ``7x7``.
         weights: A local file to start from instead: a state dict of the whole model or of the backbone.
 

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from rows import IGNORED, SURE, UNSURE, classes, pixels
 
+from segctl.errors import PluginError
 from segctl_losses.encnet import EncNet
 from segctl_losses.icnet import ICNet
 
@@ -53,6 +54,14 @@ def test_icnet_weights_are_options_and_a_level_without_labels_costs_nothing() ->
     assert {name: term.item() for name, term in terms.items()} == pytest.approx(
         {"sub4": 0.16 * log(2), "sub8": 0.0, "sub16": 0.0}
     )
+
+
+def test_icnet_without_its_auxiliary_outputs_has_one_term_and_without_the_main_one_none() -> None:
+    terms = ICNet(2)({"out": pixels(SURE), "sub4": pixels(UNSURE)}, classes(1))
+
+    assert {name: term.item() for name, term in terms.items()} == pytest.approx({"sub4": log(2)})
+    with pytest.raises(PluginError, match=r"this model returned no sub4"):
+        ICNet(2)({"out": pixels(SURE), "sub8": pixels(SURE)}, classes(1))
 
 
 def test_encnet_asks_of_each_image_which_classes_it_shows() -> None:

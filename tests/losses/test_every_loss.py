@@ -159,8 +159,8 @@ def test_refuses_options_out_of_range(factory: Factory, options: dict[str, Any],
         (EncNet, {"out": torch.zeros(1, 5, 4, 4)}, "needs a model's 'se', .* returned out"),
         (EncNet, torch.zeros(1, 5, 4, 4), "needs a model's 'se', .* returned logits alone"),
         (EncNet, {"out": torch.zeros(1, 5, 4, 4), "se": torch.zeros(1, 4)}, r"\(1, 4\); .* must be \(1, 5\)"),
-        (ICNet, {"out": torch.zeros(1, 5, 4, 4)}, "sub4, sub8 and sub16, .* no sub4, sub8 and sub16"),
-        (ICNet, torch.zeros(1, 5, 4, 4), "no sub4, sub8 and sub16"),
+        (ICNet, {"out": torch.zeros(1, 5, 4, 4)}, "sub4, sub8 and sub16, .* no sub4"),
+        (ICNet, torch.zeros(1, 5, 4, 4), "no sub4"),
     ],
 )
 def test_a_loss_says_what_the_model_does_not_return(factory: Factory, outputs: Any, message: str) -> None:

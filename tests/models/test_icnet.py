@@ -11,7 +11,9 @@ from meta_models import count
 from torch import nn
 from torchvision.models import resnet50
 
+from segctl.config.schema import Plugin
 from segctl.errors import WeightsError
+from segctl.registry import create_loss
 from segctl_models.icnet import CascadeFeatureFusion, icnet
 
 
@@ -117,5 +119,14 @@ def test_half_a_resnet_has_no_imagenet_weights() -> None:
         icnet(3, pretrained=True)
 
 
-def test_without_auxiliary_classifiers_training_has_the_logits_alone() -> None:
-    assert list(icnet(3, aux=False)(torch.randn(2, 3, 64, 64))) == ["out"]
+def test_without_auxiliary_classifiers_the_main_one_trains_alone() -> None:
+    torch.manual_seed(0)
+    model = icnet(3, aux=False)
+    outputs = model(torch.randn(2, 3, 64, 64))
+    assert list(outputs) == ["out", "sub4"]
+
+    loss = create_loss(Plugin(name="icnet"), num_classes=3, ignore_index=255, class_pixels=lambda: (1, 1, 1))
+    terms = loss(outputs, torch.randint(0, 3, (2, 64, 64)))
+    assert list(terms) == ["sub4"]
+    terms["sub4"].backward()
+    assert all(parameter.grad is not None for parameter in model.parameters())
