@@ -61,11 +61,14 @@ class ModelTraits:
         loss_options: Options for that loss.
         backbone: Prefixes of the names of parameters that belong to the (usually pretrained) backbone. All other
             parameters are the head, whose learning rate is multiplied by ``optimizer.head_lr_factor``.
+        own_input: Options which, where they are not None, make another input of the one that models get by default; a
+            configuration with one of them and a changed section ``input`` is refused.
     """
 
     loss: str = "cross_entropy"
     loss_options: tuple[tuple[str, Any], ...] = ()
     backbone: tuple[str, ...] = ("backbone.",)
+    own_input: tuple[str, ...] = ()
 
 
 def model(
@@ -73,11 +76,13 @@ def model(
     loss: str = "cross_entropy",
     loss_options: Mapping[str, Any] | None = None,
     backbone: Sequence[str] = ("backbone.",),
+    own_input: Sequence[str] = (),
 ) -> Callable[[_Factory], _Factory]:
-    """Declares a model's default loss and its backbone's parameters; see `ModelTraits`, also for the defaults."""
+    """Declares what a model's signature does not say; see `ModelTraits`, also for the defaults."""
 
     def declare(factory: _Factory) -> _Factory:
-        factory.__segctl_model__ = ModelTraits(loss, tuple((loss_options or {}).items()), tuple(backbone))  # type: ignore[attr-defined]
+        options = tuple((loss_options or {}).items())
+        factory.__segctl_model__ = ModelTraits(loss, options, tuple(backbone), tuple(own_input))  # type: ignore[attr-defined]
         return factory
 
     return declare

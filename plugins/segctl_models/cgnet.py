@@ -25,6 +25,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from segctl import plugin
 from segctl.errors import ConfigError
 
 from .backbones.weights import initialise
@@ -139,6 +140,7 @@ class GlobalContext(nn.Module):
         return x * self.layers(x.mean((2, 3)))[:, :, None, None]
 
 
+@plugin.model(own_input=("mean", "std"))
 def cgnet(
     num_classes: int,
     *,

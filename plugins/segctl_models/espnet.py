@@ -25,6 +25,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from segctl import plugin
 from segctl.errors import ConfigError
 
 from .backbones.weights import initialise
@@ -151,6 +152,7 @@ def _cut(x: Tensor, size: torch.Size) -> Tensor:
     return x[..., : size[0], : size[1]]
 
 
+@plugin.model(own_input=("mean", "std"))
 def espnet(
     num_classes: int,
     *,

@@ -222,7 +222,7 @@ def _from_release(model: nn.Module, state: StateDict) -> StateDict:
     return dict(zip(own, theirs.values(), strict=True))
 
 
-@plugin.model(loss_options={"aux_weight": 1.0})  # the release adds both losses
+@plugin.model(loss_options={"aux_weight": 1.0}, own_input=("mean", "std"))  # the release adds both losses
 def espnetv2(
     num_classes: int,
     *,

@@ -19,7 +19,7 @@ from segctl import registry
 from segctl.config import sentences
 from segctl.config.overrides import PLUGIN_SECTIONS, Key, Tree, apply, from_flags, from_sets, spread
 from segctl.config.profiles import placed
-from segctl.config.schema import Config, Plugin, Section
+from segctl.config.schema import Config, Input, Plugin, Section
 from segctl.config.shipped import recipes
 from segctl.config.yaml_core import read, write
 from segctl.errors import ConfigError, PluginError, SegctlError, did_you_mean, listing
@@ -181,6 +181,7 @@ def _complete(tree: Tree, given: Mapping[Key, str | None], file: Path | None) ->
     config = _validated(tree, given, file)
     texts = {key: text for key, text in given.items() if text is not None}
     model = _plugin("model", config.model, texts)
+    _refuse_two_inputs(config.input, model)
     own = _default_loss(model.name)
     if config.loss is None:
         loss = Plugin(name=own.name, options={**own.options, **loss_options})
@@ -196,6 +197,19 @@ def _complete(tree: Tree, given: Mapping[Key, str | None], file: Path | None) ->
             "data_root": absolute(config.data_root),
         }
     )
+
+
+def _refuse_two_inputs(changed: Input, model: Plugin) -> None:
+    """A model that makes its own input takes for granted what it is given; see `ModelTraits.own_input`."""
+    declared = model_traits(registry.find("models", model.name).load()).own_input
+    options = [f"model.{name}" for name in declared if model.options.get(name) is not None]
+    settings = [f"input.{name}" for name in Input.model_fields if getattr(changed, name) != getattr(Input(), name)]
+    if options and settings:
+        raise ConfigError(
+            f"{listing(options)} can only be had with the section input as it is by default, but it has another "
+            f"{listing(settings)}.",
+            f"Leave out either {listing(settings)} or {listing(options)}.",
+        )
 
 
 def _options_of_the_default_loss(tree: Tree) -> dict[str, Any]:

@@ -171,3 +171,14 @@ def test_a_damaged_saved_configuration_is_refused(tmp_path):
     path.write_text("model: toy_plain\n")
     with pytest.raises(ConfigError, match=r"config\.yaml: dataset is missing"):
         load_config(path)
+
+
+@pytest.mark.parametrize("model", ["cgnet", "espnet", "espnetv2"])
+def test_a_models_own_input_is_refused_beside_another_section_input(model):
+    own = {"model": model, "dataset": "shapes", "model.mean": [72.4, 82.9, 73.2], "model.std": [1, 1, 1]}
+    changed = {"input.mean": [0.5, 0.5, 0.5]}
+
+    assert resolve(None, {**own, "input.std": [0.229, 0.224, 0.225]}).model.options["std"] == [1, 1, 1]
+    assert resolve(None, {"model": model, "dataset": "shapes", "model.channel_order": "bgr", **changed})
+    with pytest.raises(ConfigError, match=r"^model\.mean and model\.std can only be had with .* another input\.mean\."):
+        resolve(None, {**own, **changed})

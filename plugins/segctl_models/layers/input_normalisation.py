@@ -46,7 +46,8 @@ def input_normalisation(order: ChannelOrder, mean: Channels | None, std: Channel
     """Maps images ``(N, 3, H, W)`` as segctl gives them, normalised with ImageNet's mean and standard deviation, to
     what the options of a model say.
 
-    It takes for granted that the configuration's section `input` is as by default. With neither `mean` nor `std` no
+    It takes for granted that the configuration's section `input` is as by default: a model with these options declares
+    ``own_input=("mean", "std")``, so that another one is refused beside them. With neither `mean` nor `std` no
     value is changed, and with "rgb" nothing at all.
 
     Args:
