@@ -33,6 +33,8 @@ def parameter_groups(model: nn.Module, settings: Optimizer, backbone: tuple[str,
 
 def create_optimizer(model: nn.Module, settings: Optimizer, backbone: tuple[str, ...]) -> torch.optim.Optimizer:
     groups = parameter_groups(model, settings, backbone)
+    if settings.name == "adam":
+        return torch.optim.Adam(groups, lr=settings.lr, betas=settings.betas, fused=True)
     if settings.name == "adamw":
         return torch.optim.AdamW(groups, lr=settings.lr, betas=settings.betas, fused=True)
     return torch.optim.SGD(groups, lr=settings.lr, momentum=settings.momentum, nesterov=settings.nesterov, fused=True)

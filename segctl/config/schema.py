@@ -89,11 +89,14 @@ class Training(Section):
 
 
 class Optimizer(Section):
-    name: Literal["sgd", "adamw"] = "sgd"
+    name: Annotated[
+        Literal["sgd", "adam", "adamw"],
+        Field(description="adam adds the weight decay to the gradient, adamw takes it off the weights"),
+    ] = "sgd"
     lr: Annotated[float, Field(gt=0, description="peak learning rate")] = 0.01
     momentum: Annotated[float, Field(ge=0, lt=1, description="SGD only")] = 0.9
     nesterov: Annotated[bool, Field(description="SGD only")] = False
-    betas: Annotated[tuple[Decay, Decay], Field(description="AdamW only")] = (0.9, 0.999)
+    betas: Annotated[tuple[Decay, Decay], Field(description="Adam and AdamW only")] = (0.9, 0.999)
     weight_decay: Annotated[float, Field(ge=0)] = 1e-4
     decay_norm_and_bias: Annotated[bool, Field(description="apply weight decay to norm layers and biases too")] = False
     head_lr_factor: Annotated[

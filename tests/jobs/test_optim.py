@@ -51,11 +51,40 @@ def test_frozen_parameters_are_left_out() -> None:
     assert len(trained) == 2
 
 
-@pytest.mark.parametrize("name", ["sgd", "adamw"])
+@pytest.mark.parametrize("name", ["sgd", "adam", "adamw"])
 def test_the_factor_scales_each_groups_peak(name: str) -> None:
     optimizer = create_optimizer(Small(), Optimizer(name=name, lr=0.2, head_lr_factor=5), ("backbone.",))
     set_learning_rate(optimizer, 0.5)
     assert sorted({group["lr"] for group in optimizer.param_groups}) == pytest.approx([0.1, 0.5])
+
+
+@pytest.mark.parametrize(
+    ("name", "first", "second"),
+    [
+        # The gradient 1, and with 0.5 times the weight 2: the moments 0.2 and 0.04 are 2 and 4 without their bias, so
+        # the first step is the learning rate. Then the gradient is 0 + 0.5 * 1.9: the moments are 0.275 and 0.048625,
+        # without their bias 0.275 / 0.19 and 0.048625 / 0.0199.
+        ("adam", 1.9, 1.9 - 0.1 * (0.275 / 0.19) / (0.048625 / 0.0199) ** 0.5),
+        # The weight first shrinks by 0.1 * 0.5 of itself; the gradient is 1, then 0, and its moments 0.1 and 0.01, then
+        # 0.09 and 0.0099.
+        ("adamw", 1.8, 1.8 * 0.95 - 0.1 * (0.09 / 0.19) / (0.0099 / 0.0199) ** 0.5),
+    ],
+)
+def test_two_steps_of_adam(name: str, first: float, second: float) -> None:
+    """They differ in the weight decay: part of the gradient and its moments, or of the step alone."""
+    layer = nn.Linear(1, 1, bias=False)
+    nn.init.constant_(layer.weight, 2.0)
+    settings = Optimizer(name=name, lr=0.1, weight_decay=0.5, betas=(0.9, 0.99))
+    optimizer = create_optimizer(layer, settings, ())
+    set_learning_rate(optimizer, 1.0)
+
+    layer.weight.grad = torch.ones(1, 1)
+    optimizer.step()
+    assert layer.weight.item() == pytest.approx(first)
+
+    layer.weight.grad = torch.zeros(1, 1)
+    optimizer.step()
+    assert layer.weight.item() == pytest.approx(second)
 
 
 def test_moving_average() -> None:
