@@ -17,8 +17,10 @@ class CrossEntropy(MapLoss):
     """Cross entropy, averaged over the pixels that are not ignored, with auxiliary heads.
 
     The mean is torch's: with class weights, the sum of the weighted pixels divided by the sum of their weights. A batch
-    without a labelled pixel gives 0 and a gradient of 0, where `torch.nn.CrossEntropyLoss` gives NaN. Logits of another
-    size than the target are resized to it, and all is computed in float32, also under autocast.
+    without a labelled pixel gives 0 and a gradient of 0, where `torch.nn.CrossEntropyLoss` gives NaN. Pixels of a class
+    with the weight 0 have no influence, where torch's label smoothing adds to the sum for them, but not to the weights
+    that divide it. Logits of another size than the target are resized to it, and all is computed in float32, also under
+    autocast.
 
     Args:
         label_smoothing: Share of the target's probability that is spread evenly over all classes, from 0 to below 1.
@@ -51,4 +53,5 @@ class CrossEntropy(MapLoss):
             reduction="none",
             label_smoothing=self.label_smoothing,
         )
-        return over(pixels.sum(), self.pixel_weight(target, logits).sum())
+        weight = self.pixel_weight(target, logits)
+        return over((pixels * (weight > 0)).sum(), weight.sum())

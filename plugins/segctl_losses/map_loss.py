@@ -105,8 +105,8 @@ def weighted_mean(values: Tensor, weights: Tensor, dim: int | None = None) -> Te
 
 
 def over(total: Tensor, weight: Tensor) -> Tensor:
-    """`total` divided by `weight`, and by 1 where that is 0: where nothing has a weight, `total` is 0 as well."""
-    return total / torch.where(weight > 0, weight, 1)
+    """`total` divided by `weight`; 0, with a gradient of 0, where that is 0."""
+    return torch.where(weight > 0, total / torch.where(weight > 0, weight, 1), 0)
 
 
 def non_negative(option: str, value: float) -> float:

@@ -109,6 +109,24 @@ def test_a_batch_of_a_class_without_weight_gives_zero_too() -> None:
     assert not logits.grad.any()
 
 
+def test_label_smoothing_gives_pixels_of_a_class_without_weight_no_influence() -> None:
+    """Their smoothed truth has some of the other classes, whose weight no pixel would divide."""
+    logits = torch.zeros(1, 3, 64, 64, requires_grad=True)
+    loss = CrossEntropy(3, class_weights=[0.0, 1.0, 1.0], label_smoothing=0.1)
+
+    of_none = loss(logits, torch.zeros(1, 64, 64, dtype=torch.int64))["out"]
+    of_none.backward()
+
+    assert of_none.item() == 0
+    assert logits.grad is not None
+    assert logits.grad.tolist() == torch.zeros_like(logits).tolist()
+
+    target = torch.zeros(1, 64, 64, dtype=torch.int64)
+    target[0, 0, 0] = 1
+    # That pixel alone: 0.9 + 0.1 / 3 for its class, 0.1 / 3 for class 2, nothing for class 0; all have 1 / 3.
+    assert loss(logits, target)["out"].item() == pytest.approx((0.9 + 2 * 0.1 / 3) * log(3))
+
+
 def test_is_computed_in_float32_under_autocast() -> None:
     torch.manual_seed(0)
     logits = torch.randn(2, 5, 64, 64).bfloat16()
