@@ -20,6 +20,9 @@ __all__ = ["MapLoss", "non_negative", "over", "weighted_mean"]
 class MapLoss(nn.Module, ABC):
     """A loss of the main map of logits and, weighted, of each auxiliary one. A subclass writes `of_map`.
 
+    That targets are classes or `ignore_index` is taken for granted: segctl checks each mask where it is read. Another
+    value raises in some losses and is no class in others; to look for it here would wait for the device.
+
     Args:
         num_classes: Number of classes of the data set.
         ignore_index: The target value that is not trained on.
