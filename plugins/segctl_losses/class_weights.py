@@ -11,9 +11,11 @@ from segctl.errors import ConfigError, DataError, listing
 
 __all__ = ["ClassWeights", "CountPixels", "Scheme", "from_pixels", "resolve"]
 
-Scheme: TypeAlias = Literal["inverse_frequency", "median_frequency", "enet"]
+Scheme: TypeAlias = Literal["inverse_frequency", "median_frequency", "enet", "erfnet"]
 ClassWeights: TypeAlias = list[float] | Scheme | None
 CountPixels: TypeAlias = Callable[[], Sequence[int]]
+
+_LOGARITHM = {"enet": 1.02, "erfnet": 1.10}
 
 
 def resolve(choice: ClassWeights, num_classes: int, class_pixels: CountPixels | None) -> list[float] | None:
@@ -66,6 +68,9 @@ def from_pixels(scheme: Scheme, pixels: Sequence[int]) -> list[float]:
     ``enet``
         ``1 / ln(1.02 + p)``, from 1.4 for a class that is everywhere to 50.5 for one that is nowhere (Paszke et al.
         2016, section 5.2).
+    ``erfnet``
+        ``1 / ln(1.10 + p)``, from 1.3 to 10.5: ENet's with the constant of ERFNet's release (Romera et al. 2018,
+        https://github.com/Eromera/erfnet_pytorch), which ESPNet's, ESPNetv2's, CGNet's and LEDNet's releases took over.
 
     A class without pixels gets 0 from the first two.
     """
@@ -77,8 +82,8 @@ def from_pixels(scheme: Scheme, pixels: Sequence[int]) -> list[float]:
         )
     shares = [count / total for count in pixels]
     present = [share for share in shares if share > 0]
-    if scheme == "enet":
-        return [1 / log(1.02 + share) for share in shares]
+    if scheme in _LOGARITHM:
+        return [1 / log(_LOGARITHM[scheme] + share) for share in shares]
     scale = 1 / len(present) if scheme == "inverse_frequency" else median(present)
     return [scale / share if share > 0 else 0.0 for share in shares]
 

@@ -44,7 +44,7 @@ class ICNet(nn.Module):
         sub16_weight: Weight of the output at 1/16.
         class_weights: A weight for each class, in their order; or a scheme that computes them from the training masks:
             with p the share of a class, inverse_frequency is proportional to 1 / p, median_frequency is median(p) / p,
-            and enet is 1 / ln(1.02 + p). By default all classes count the same.
+            enet is 1 / ln(1.02 + p) and erfnet 1 / ln(1.10 + p). By default all classes count the same.
 
     Raises:
         ConfigError: An option is out of its range, or there is not one weight for each class.

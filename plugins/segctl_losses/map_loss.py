@@ -32,7 +32,7 @@ class MapLoss(nn.Module, ABC):
             of the model of shape (N, num_classes, h, w), whatever their names.
         class_weights: A weight for each class, in their order; or a scheme that computes them from the training masks:
             with p the share of a class, inverse_frequency is proportional to 1 / p, median_frequency is median(p) / p,
-            and enet is 1 / ln(1.02 + p). By default all classes count the same.
+            enet is 1 / ln(1.02 + p) and erfnet 1 / ln(1.10 + p). By default all classes count the same.
 
     Raises:
         ConfigError: An option is out of its range, or there is not one weight for each class.

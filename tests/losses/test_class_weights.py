@@ -8,6 +8,12 @@ from segctl.errors import DataError
 from segctl_losses.class_weights import from_pixels, resolve
 
 COUNTS = [500, 300, 200, 0]  # shares 0.5, 0.3, 0.2 and a class that does not occur
+# Of the classes of Cityscapes in its training masks, unlabelled pixels not counted.
+SHARES = [
+    *(0.36869696, 0.06084986, 0.22824049, 0.00655399, 0.00877272, 0.01227341, 0.00207795, 0.0055127, 0.15928651),
+    *(0.01157818, 0.04018982, 0.01218957, 0.00135122, 0.06994545, 0.00267456, 0.00235192, 0.00232904),
+    *(0.00098658, 0.00413907),
+]
 
 
 def test_inverse_frequency() -> None:
@@ -31,19 +37,41 @@ def test_enet() -> None:
     assert from_pixels("enet", COUNTS) == pytest.approx([2.38829, 3.60189, 5.02889, 50.49835], rel=1e-5)
 
 
+def test_erfnet() -> None:
+    # 1 / ln 1.6, 1 / ln 1.4, 1 / ln 1.3 and 1 / ln 1.1.
+    assert from_pixels("erfnet", COUNTS) == pytest.approx([2.12764, 2.97201, 3.81148, 10.49206], rel=1e-5)
+
+
+def test_published_erfnet_weights_follow_from_the_shares() -> None:
+    """Those of ERFNet's and LEDNet's releases are of 20 classes, the last being the 11.46 % that are unlabelled."""
+    published = [
+        *(2.81492, 6.98500, 3.78904, 9.94281, 9.77021, 9.51109, 10.31136, 10.02646, 4.63230, 9.56081, 7.86982),
+        *(9.51687, 10.37373, 6.66160, 10.26049, 10.28789, 10.28980, 10.40536, 10.13810),
+    ]
+
+    weights = from_pixels("erfnet", [*(round(share * 0.8854e9) for share in SHARES), round(0.1146e9)])
+
+    assert weights[:19] == pytest.approx(published, rel=1e-3)
+
+
+def test_the_weights_that_cgnet_is_trained_with_are_of_this_scheme() -> None:
+    """mmsegmentation's constants. CGNet's release counts train and val together, hence the tolerance."""
+    published = [
+        *(2.5959933, 6.7415504, 3.5354059, 9.8663225, 9.690899, 9.369352, 10.289121, 9.953208, 4.3097677, 9.490387),
+        *(7.674431, 9.396905, 10.347791, 6.3927646, 10.226669, 10.241062, 10.280587, 10.396974, 10.055647),
+    ]
+
+    assert from_pixels("erfnet", [round(share * 1e9) for share in SHARES]) == pytest.approx(published, rel=0.007)
+
+
 def test_published_enet_weights_follow_from_the_shares() -> None:
     """Of Cityscapes: the shares of its classes in the training masks, and the weights ENet is trained with."""
-    shares = [
-        *(0.36869696, 0.06084986, 0.22824049, 0.00655399, 0.00877272, 0.01227341, 0.00207795, 0.0055127, 0.15928651),
-        *(0.01157818, 0.04018982, 0.01218957, 0.00135122, 0.06994545, 0.00267456, 0.00235192, 0.00232904),
-        *(0.00098658, 0.00413907),
-    ]
     published = [
         *(3.0454, 12.862, 4.5099, 38.157, 35.253, 31.483, 45.792, 39.694, 6.0639, 32.165, 17.109, 31.563, 47.334),
         *(11.611, 44.600, 45.237, 45.283, 48.148, 41.925),
     ]
 
-    weights = from_pixels("enet", [round(share * 1e9) for share in shares])
+    weights = from_pixels("enet", [round(share * 1e9) for share in SHARES])
 
     assert weights == pytest.approx(published, rel=1e-3)
 

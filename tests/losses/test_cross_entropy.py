@@ -168,7 +168,7 @@ def test_compiles_into_one_graph(options: dict[str, Any]) -> None:
         ({"class_weights": [1.0, 2.0, float("nan")]}, "the weight of class 2 is nan"),
         ({"class_weights": [0.0, 0.0, 0.0]}, "all weights are 0"),
         ({"class_weights": "enet"}, "computed from the training masks"),
-        ({"class_weights": "inverse"}, "inverse_frequency, median_frequency and enet"),
+        ({"class_weights": "inverse"}, "inverse_frequency, median_frequency, enet and erfnet"),
         ({"label_smoothing": 1.0}, "label_smoothing: 1 is not"),
         ({"label_smoothing": float("nan")}, "label_smoothing: nan is not"),
         ({"aux_weight": -0.4}, "aux_weight: -0.4 is not"),
