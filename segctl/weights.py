@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from segctl import __version__, bridge
 from segctl.config.load import resolve_model
-from segctl.errors import ConfigError
+from segctl.errors import ConfigError, WeightsError
 
 __all__ = ["Imported", "WeightsEntry", "import_weights"]
 
@@ -98,7 +98,8 @@ def import_weights(
         on_report: Called with the result before it is written or refused.
 
     Raises:
-        WeightsError: The file cannot be read, or not all of the model is in it and `partial` is not set.
+        WeightsError: The file cannot be read, or not all of the model is in it and `partial` is not set; or `out`
+            cannot be written.
         ConfigError: An option is not acceptable.
         PluginError: There is no such model, or it cannot be made.
     """
@@ -107,6 +108,9 @@ def import_weights(
     if plugin.options.get("weights") is not None:
         raise ConfigError("model.weights: the weights are those of the file that is imported.", "Leave it out.")
     source, target = Path(file).expanduser(), Path(out).expanduser()
+    if target.is_dir() or not target.parent.is_dir():
+        reason = "it is a folder" if target.is_dir() else f"there is no folder {target.parent}"
+        raise WeightsError(f"{target} cannot be written: {reason}.", "Choose another file with -o.")
 
     def wrapped(found: Any) -> Imported:
         entries = tuple(WeightsEntry(*(getattr(each, f.name) for f in fields(WeightsEntry))) for each in found.entries)

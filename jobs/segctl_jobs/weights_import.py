@@ -23,6 +23,7 @@ __all__ = ["Entry", "Report", "import_weights"]
 log = logging.getLogger(__name__)
 
 BY_SHAPES = ("by order", "by shape")
+UNMATCHED = ("missing", "misshaped", "ambiguous")
 SEED = 0  # of what stays random, so that one command gives one file
 
 
@@ -53,7 +54,7 @@ class Report:
 
     @property
     def complete(self) -> bool:
-        return not self.names("ambiguous", "misshaped", "missing") and not self.surplus
+        return not self.names(*UNMATCHED) and not self.surplus
 
 
 def import_weights(
@@ -75,17 +76,17 @@ def import_weights(
         on_report: Called with the result before it is written or refused.
 
     Raises:
-        WeightsError: The file cannot be read, or not all of the model is in it and `partial` is not set; or `out`
-            cannot be written.
+        WeightsError: The file cannot be read, is not of the model, or has not all of it and `partial` is not set; or
+            `out` cannot be written.
         ConfigError: The number of classes is needed, but neither given nor in the file.
     """
     read = weights_file.read(file)
     report = _compare(read, plugin, num_classes, file, partial=partial)
     on_report(report)
-    if not any(entry.how not in ("ambiguous", "misshaped", "missing") for entry in report.entries):
+    if all(entry.how in UNMATCHED for entry in report.entries):
         raise WeightsError(f"Nothing in {file} matches model {plugin.name}.", _OTHER_MODEL.format(plugin.name))
     if not report.complete and not partial:
-        raise _incomplete(report, plugin, file)
+        raise _of_something_else(report, read.state, plugin, file) or _incomplete(report, plugin, file)
     _write(report, read.state, plugin, file, out, version)
     return report
 
@@ -94,14 +95,15 @@ def _compare(
     read: weights_file.WeightsFile, plugin: Plugin, num_classes: int | None, file: Path, *, partial: bool
 ) -> Report:
     offered = {name: tuple(value.shape) for name, value in read.state.items()}
-    two, classes_around = _probe(plugin, 2)
+    two, _ = _probe(plugin, 2)
     found = classes_in(offered, two, _probe(plugin, 3)[0])
     classes = found if num_classes is None else num_classes
     if classes is None:
-        raise ConfigError(
+        as_if = _compare(read, plugin, 2, file, partial=partial)
+        raise _of_something_else(as_if, read.state, plugin, file) or ConfigError(
             f"The shapes in {file} do not say how many classes model {plugin.name} is to have.", "Give --num-classes."
         )
-    wanted, _ = _probe(plugin, classes)
+    wanted, classes_around = _probe(plugin, classes)
     # Matched as the file's number of classes wants it: what differs for that reason alone is then told by its name.
     as_in_file = wanted if found in (None, classes) else _probe(plugin, found)[0]
     matches, ambiguous = match(as_in_file, offered, classes_around)
@@ -168,6 +170,27 @@ def _entry(
 _OTHER_MODEL = "Check --model and its options ('segctl plugins show {}')."
 
 
+def _of_something_else(report: Report, state: Mapping[str, Tensor], plugin: Plugin, file: Path) -> WeightsError | None:
+    """What to say of a file that holds but a backbone, or hardly anything, of the model; None where it holds more."""
+    number, total = sum(entry.how not in UNMATCHED for entry in report.entries), len(report.entries)
+    backbone = [entry for entry in report.entries if entry.name.startswith("backbone.")]
+    rest = [entry for entry in report.entries if not entry.name.startswith("backbone.")]
+    nothing_else = all(entry.how in (*UNMATCHED, *BY_SHAPES) for entry in rest)
+    # An ImageNet classifier has linear layers beside the part that is taken; convolutions are a segmentation head's.
+    taken = {entry.source.split(".")[0] for entry in backbone if entry.source is not None}
+    no_head = all(state[name].dim() <= 2 or name.split(".")[0] in taken for name in report.unused)
+    if backbone and rest and nothing_else and no_head and all(entry.how not in UNMATCHED for entry in backbone):
+        start = f"Train with --model.weights {file}, which takes a backbone under torchvision's names; "
+        return WeightsError(
+            f"{file} has the backbone of model {plugin.name} alone: {number} of its {total} entries match.",
+            f"{start if 'weights' in plugin.options else ''}--partial and --num-classes import one under any names.",
+        )
+    if 2 * number < total:
+        matched = f"{number or 'none'} of its {total} entries match{'es' if number == 1 else ''}"
+        return WeightsError(f"{file} is not of model {plugin.name}: {matched}.", _OTHER_MODEL.format(plugin.name))
+    return None
+
+
 def _incomplete(report: Report, plugin: Plugin, file: Path) -> WeightsError:
     counts = Counter(entry.how for entry in report.entries)
     words = {"missing": "not in the file", "misshaped": "of another shape", "ambiguous": "ambiguous"}
@@ -179,7 +202,7 @@ def _incomplete(report: Report, plugin: Plugin, file: Path) -> WeightsError:
 
 
 def _way_out(report: Report, plugin: Plugin) -> str:
-    unmatched = report.names("missing", "misshaped", "ambiguous")
+    unmatched = report.names(*UNMATCHED)
     if report.file_classes not in (None, report.num_classes) and len(unmatched) == len(report.names("misshaped")):
         return (
             f"It is for {report.file_classes} classes, not {report.num_classes}: --num-classes {report.file_classes} "
@@ -203,7 +226,7 @@ def _write(report: Report, state: Mapping[str, Tensor], plugin: Plugin, file: Pa
         "file": file.name,
         "model": {"name": plugin.name, **plugin.options},
         "num_classes": report.num_classes,
-        "random": report.names("missing", "misshaped", "ambiguous"),
+        "random": report.names(*UNMATCHED),
     }
     try:
         with replacing(out) as target:

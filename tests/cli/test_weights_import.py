@@ -230,8 +230,56 @@ def test_nothing_that_matches_is_refused_partial_or_not(tmp_path: Path) -> None:
     torch.save({"a.weight": torch.zeros(5, 4, 3, 3), "a.bias": torch.zeros(5)}, tmp_path / "theirs.pth")
     with pytest.raises(WeightsError, match=r"Nothing in .* matches model enet"):
         segctl.import_weights(tmp_path / "theirs.pth", "enet", num_classes=2, partial=True, out=tmp_path / "o.pt")
-    with pytest.raises(ConfigError, match="do not say how many classes"):
+    with pytest.raises(WeightsError, match=r"theirs.pth is not of model enet: none of its \d+ entries match\."):
         segctl.import_weights(tmp_path / "theirs.pth", "enet", out=tmp_path / "o.pt")
+
+
+def test_another_models_file_is_told_by_how_little_matches(tmp_path: Path) -> None:
+    torch.save(random_model("lraspp", 21).state_dict(), tmp_path / "lraspp.pth")
+    with pytest.raises(WeightsError, match=r"lraspp.pth is not of model fcn: none of its \d+ entries match\.") as told:
+        segctl.import_weights(tmp_path / "lraspp.pth", "fcn", out=tmp_path / "o.pt")
+    assert "segctl plugins show fcn" in str(told.value.hint)
+
+    torch.save(dict(list(random_model("enet", 3).state_dict().items())[:7]), tmp_path / "initial.pth")
+    for classes in (None, 21):
+        with pytest.raises(WeightsError, match=r"initial.pth is not of model enet: 6 of its \d+ entries match\."):
+            segctl.import_weights(tmp_path / "initial.pth", "enet", num_classes=classes, out=tmp_path / "o.pt")
+
+
+@pytest.mark.parametrize("backbone", ["resnet18", "mobilenet_v2"])
+def test_a_classifiers_file_has_the_backbone_alone(backbone: str, tmp_path: Path) -> None:
+    file = tmp_path / "classifier.pth"
+    torch.save(torchvision.models.get_model(backbone, weights=None).state_dict(), file)
+    options = {"backbone": backbone}
+    for classes in (None, 4):
+        with pytest.raises(WeightsError, match="has the backbone of model bisenet alone") as told:
+            segctl.import_weights(file, "bisenet", options=options, num_classes=classes, out=tmp_path / "o.pt")
+        assert f"--model.weights {file}" in str(told.value.hint)
+    start_from(file, "bisenet", 4, **options)
+
+
+def test_a_segmentation_files_backbone_is_not_all_it_has(tmp_path: Path) -> None:
+    torch.save(random_model("lraspp", 21, backbone="mobilenet_v2").state_dict(), tmp_path / "lraspp.pth")
+    options = {"backbone": "mobilenet_v2", "output_stride": 16}
+    with pytest.raises(WeightsError, match=r"lraspp.pth is not all of model fcn"):
+        segctl.import_weights(tmp_path / "lraspp.pth", "fcn", options=options, num_classes=21, out=tmp_path / "o.pt")
+
+
+def test_a_file_that_leaves_the_number_of_classes_open(tmp_path: Path) -> None:
+    state = random_model("enet", 3).state_dict()
+    torch.save({name: value for name, value in state.items() if "fullconv" not in name}, tmp_path / "headless.pth")
+    with pytest.raises(ConfigError, match=r"headless.pth do not say how many classes"):
+        segctl.import_weights(tmp_path / "headless.pth", "enet", out=tmp_path / "o.pt")
+
+
+def test_a_folder_that_is_not_there_is_told_first(segctl: Callable[..., Said], tmp_path: Path) -> None:
+    absent = tmp_path / "absent" / "ours.pt"
+    said = segctl("weights", "import", tmp_path / "unread.pth", "--model", "enet", "-o", absent)
+    assert (said.code, said.out) == (1, "")
+    assert f"{absent} cannot be written: there is no folder {absent.parent}." in said.err.replace("\n", " ")
+    assert f"{tmp_path} cannot be written: it is a folder." in segctl(
+        "weights", "import", tmp_path / "unread.pth", "--model", "enet", "-o", tmp_path
+    ).err.replace("\n", " ")
 
 
 class Evil:
