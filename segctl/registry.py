@@ -32,11 +32,13 @@ __all__ = [
     "KINDS",
     "KIND_NAMES",
     "PluginEntry",
+    "alias_of",
     "create_loss",
     "create_model",
     "dataset_root",
     "discover",
     "find",
+    "names",
     "open_dataset",
     "resolve_plugin",
     "where",
@@ -208,6 +210,19 @@ def _installed_version(distribution: str) -> str:
         return ""
 
 
+def alias_of(entry: PluginEntry, known: Sequence[PluginEntry]) -> str:
+    """The name of the same plugin, among `known`, that its function or class has; empty where `entry` is that one."""
+    own = (entry.attribute, entry.distribution, entry.target)
+    named_so = any((other.name, other.distribution, other.target) == own for other in known)
+    return entry.attribute if named_so and entry.name != entry.attribute else ""
+
+
+def names(kind: str) -> list[str]:
+    """Each installed plugin of a kind, for messages: once, if it has several names."""
+    known = discover(kind)
+    return sorted({entry.name for entry in known if not alias_of(entry, known)})
+
+
 def find(kind: str, name: str) -> PluginEntry:
     """The plugin that `name` means.
 
@@ -240,7 +255,7 @@ def _not_found(kind: str, name: str, known: Sequence[PluginEntry]) -> PluginErro
     elsewhere = [KIND_NAMES[other] for other in KINDS if other != kind and any(p.name == name for p in discover(other))]
     message = f"There is no {KIND_NAMES[kind]} {name!r}"
     message += f", but a {elsewhere[0]} of that name. {near}" if elsewhere else f". {near}"
-    hint = f"Installed are {listing(sorted({plugin.name for plugin in known}))}." if known else "None are installed."
+    hint = f"Installed are {listing(names(kind))}." if known else "None are installed."
     return PluginError(message.strip(), hint)
 
 

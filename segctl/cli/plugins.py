@@ -36,17 +36,16 @@ All = Annotated[bool, typer.Option("--all", help="Check every installed plugin."
 def list_plugins(kind: OfKind = None, as_json: Json = False) -> None:
     """List the installed plugins and where each comes from."""
     from segctl.cli.table import Column, Row, table
-    from segctl.registry import discover
+    from segctl.registry import alias_of, discover
 
     entries = [entry for each in _kinds(kind) for entry in discover(each)]
-    found = _problems(entries)
+    found, aliases = _problems(entries), {entry: alias_of(entry, entries) for entry in entries}
     if as_json:
-        output.document([_facts(entry, found.get(entry, "")) for entry in entries])
+        output.document([{**_facts(entry, found.get(entry, "")), "alias_of": aliases[entry]} for entry in entries])
         return
     columns = (Column("NAME"), Column("KIND"), Column("DISTRIBUTION"), Column("VERSION"))
-    rows = [
-        Row((entry.name, entry.kind, entry.distribution, entry.version), note=found.get(entry, "")) for entry in entries
-    ]
+    notes = {entry: found.get(entry) or (f"alias of {name}" if name else "") for entry, name in aliases.items()}
+    rows = [Row((entry.name, entry.kind, entry.distribution, entry.version), note=notes[entry]) for entry in entries]
     console = output.results()
     console.print(table(columns, rows, console.width))
 

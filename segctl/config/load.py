@@ -228,10 +228,9 @@ def _default_loss(model: str) -> Plugin:
 
 def _not_named(section: str) -> ConfigError:
     kind = PLUGIN_SECTIONS[section]
-    installed = sorted({plugin.name for plugin in registry.discover(kind)})
-    what = registry.KIND_NAMES[kind]
+    what, installed = registry.KIND_NAMES[kind], listing(registry.names(kind))
     return ConfigError(
-        f"{section} is missing: no {what} is named.", f"Give a recipe, or --{section} with one of {listing(installed)}."
+        f"{section} is missing: no {what} is named.", f"Give a recipe, or --{section} with one of {installed}."
     )
 
 

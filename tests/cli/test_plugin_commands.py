@@ -44,6 +44,16 @@ def test_list_names_broken_and_clashing_plugins(program: Callable[..., Said], en
     assert {"enet", "camvid", "cross_entropy", "needy"} <= {line.split()[0] for line in table}
 
 
+def test_a_second_name_of_a_plugin_is_listed_as_that(segctl: Callable[..., Said]) -> None:
+    listed = json.loads(segctl("plugins", "list", "models", "--json").out)
+    found = {entry["name"]: entry["alias_of"] for entry in listed}
+    assert (found["psp"], found["pspnet"], found["enet"]) == ("pspnet", "", "")
+    (row,) = [line for line in segctl("plugins", "list", "models").out.splitlines() if line.startswith("psp ")]
+    assert "alias of pspnet" in row
+    refused = " ".join(segctl("train", "--model", "zzz", "--dataset", "shapes", "--dry-run").err.split())
+    assert "psanet, pspnet, segformer" in refused
+
+
 def test_show_prints_options_as_they_are_typed(segctl: Callable[..., Said]) -> None:
     said = segctl("plugins", "show", "fcn32s")
     assert said.code == 0, said.err
