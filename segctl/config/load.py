@@ -23,6 +23,7 @@ from segctl.config.schema import Config, Input, Plugin, Section
 from segctl.config.shipped import recipes
 from segctl.config.yaml_core import read, write
 from segctl.errors import ConfigError, PluginError, SegctlError, did_you_mean, listing
+from segctl.options import describe
 from segctl.plain_data import absolute, plain
 from segctl.plugin import model_traits
 
@@ -239,7 +240,30 @@ def _plugin(section: str, plugin: Plugin, texts: Mapping[Key, str]) -> Plugin:
     with _at(f"{section}.name"):
         registry.find(kind, plugin.name)
     typed = {key[1]: text for key, text in texts.items() if key[0] == section and len(key) == 2}
-    return registry.resolve_plugin(kind, plugin, texts=typed)
+    try:
+        return registry.resolve_plugin(kind, plugin, texts=typed)
+    except ConfigError as error:
+        raise ConfigError(error.message, error.hint or _who_takes_it(kind, plugin)) from None
+
+
+def _who_takes_it(kind: str, plugin: Plugin) -> str:
+    """Which plugins of the same distribution take a choice that this one refuses; may be empty."""
+    entry = registry.find(kind, plugin.name)
+    known = [other for other in registry.discover(kind) if other.distribution == entry.distribution]
+    own, hints = _choices(entry), []
+    for name, value in plugin.options.items():
+        if own.get(name) and isinstance(value, str) and value not in own[name]:
+            takers = [other for other in known if value in _choices(other).get(name, ())]
+            takers = [other for other in takers if not registry.alias_of(other, known)]
+            hints += [f"{value} is for {listing(other.name for other in takers)}."] if takers else []
+    return " ".join(hints)
+
+
+def _choices(entry: registry.PluginEntry) -> dict[str, tuple[Any, ...]]:
+    try:
+        return {option.name: option.choices for option in describe(entry.load(), registry.where(entry.kind))}
+    except PluginError:  # a broken one is no answer here
+        return {}
 
 
 @contextmanager

@@ -182,3 +182,12 @@ def test_a_models_own_input_is_refused_beside_another_section_input(model):
     assert resolve(None, {"model": model, "dataset": "shapes", "model.channel_order": "bgr", **changed})
     with pytest.raises(ConfigError, match=r"^model\.mean and model\.std can only be had with .* another input\.mean\."):
         resolve(None, {**own, **changed})
+
+
+def test_a_choice_that_other_models_have_names_them():
+    with pytest.raises(ConfigError, match=r"^model\.backbone: 'swin_t' is not one of resnet18, ") as caught:
+        resolve(None, {"model": "deeplabv3", "dataset": "shapes", "model.backbone": "swin_t"})
+    assert caught.value.hint == "swin_t is for bisenet, unet and upernet."
+
+    with pytest.raises(ConfigError, match=r"Did you mean 'resnet50'\?$"):
+        resolve(None, {"model": "deeplabv3", "dataset": "shapes", "model.backbone": "resnet5"})
