@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from segctl import options, registry
 from segctl_jobs.bench.flops import forward_flops, shapes_only
@@ -61,6 +61,9 @@ VARIANTS: Mapping[str, Sequence[Mapping[str, Any]]] = {
     "upernet": ({"backbone": "swin_t"}, {"backbone": "convnext_tiny"}),
 }
 
+# Grids of pooled features are no feature maps: they have up to 6 cells per side.
+POOLED = 8
+
 # The backbone's own is not that of the network: ICNet halves its images before and its features behind it.
 DEEPEST = {"icnet": 32}
 
@@ -68,7 +71,13 @@ SIZES_EXPLAINED = f"""\
 With {CLASSES} classes and default options, but for those that are named. Parameters in millions: in training, with the
 auxiliary heads, and those of them that evaluation uses. GFLOPs: 10^9 operations of one image's forward pass in
 evaluation, a multiply-add counted as two, of convolutions, matrix products and attention only; papers that count a
-multiply-add as one have half of it. Stride: the image's size over that of the deepest feature map."""
+multiply-add as one have half of it. Output stride: the image's size over that of the map which is classified, the last
+convolution's input; what follows only enlarges the logits. Deepest stride: the same of the smallest feature map."""
+
+COMPILED = """\
+All {number} models can be compiled into one graph: `segctl plugins check`, which a test runs on each of them with its
+default options, asks `torch.compile` for a single graph of the forward pass in training (`fullgraph=True`). The backend
+there is `eager`, which runs the graph as it was traced; the code that Inductor makes of it is no part of that check."""
 
 _PAPER = re.compile(
     r'(?:^|:\s|\n\n)(?P<authors>(?:(?!\n\n)[^":])+?),\s"(?P<title>[^"]+)",\s(?P<year>\d{4}),\s(?P<link>https://\S+?)(?=[.,;:]?\s|[.,;:]?$)'
@@ -103,13 +112,15 @@ class Sizes:
         parameters: All.
         in_evaluation: Those that a gradient of the logits of evaluation reaches.
         flops: Operations for each of the sizes that were asked for.
-        stride: The image's size over that of the deepest feature map.
+        output_stride: The image's size over that of the map that is classified.
+        deepest_stride: The same of the smallest feature map.
     """
 
     parameters: int
     in_evaluation: int
     flops: tuple[int, ...]
-    stride: int
+    output_stride: int
+    deepest_stride: int
 
 
 def built_in() -> list[Model]:
@@ -124,12 +135,16 @@ def built_in() -> list[Model]:
 
 def count(factory: Callable[..., nn.Module], given: Mapping[str, Any], sizes: Sequence[tuple[int, int]] = ()) -> Sizes:
     with shapes_only(partial(factory, CLASSES, **given)) as model:
-        side, sides = 1024, set[int]()
-        hooks = [
-            module.register_forward_hook(lambda module, given, output: sides.add(output.shape[-1]))
-            for module in model.modules()
-            if isinstance(module, nn.Conv2d)
-        ]
+        side, read, written = 1024, list[int](), set[int]()
+
+        def see(module: nn.Module, inputs: tuple[Tensor], output: Tensor) -> None:
+            if inputs[0].shape[-1] > POOLED:
+                read.append(inputs[0].shape[-1])
+            if output.shape[-1] > POOLED and isinstance(module, nn.Conv2d):
+                written.add(output.shape[-1])
+
+        convolutions = [module for module in model.modules() if isinstance(module, nn.Conv2d | nn.ConvTranspose2d)]
+        hooks = [module.register_forward_hook(see) for module in convolutions]
         model.eval()(torch.empty(1, 3, side, side))["out"].sum().backward()
         for hook in hooks:
             hook.remove()
@@ -138,9 +153,8 @@ def count(factory: Callable[..., nn.Module], given: Mapping[str, Any], sizes: Se
         return Sizes(
             *(sum(parameter.numel() for parameter in some) for some in (model.parameters(), reached)),
             flops=tuple(forward_flops(model, size) for size in sizes),
-            # Grids of pooled features are no feature maps: they have up to 6 cells per side.
-            stride=DEEPEST.get(factory.__name__)
-            or (strides[-1] if strides else side // min(n for n in sides if n > 8)),
+            output_stride=side // read[-1],
+            deepest_stride=DEEPEST.get(factory.__name__) or (strides[-1] if strides else side // min(written)),
         )
 
 
@@ -182,10 +196,15 @@ def generated() -> str:
             "## Sizes",
             SIZES_EXPLAINED,
             _table(
-                ("model", "options", "parameters", "in evaluation", *(f"GFLOPs {h}x{w}" for h, w in SIZES), "stride"),
+                (
+                    *("model", "options", "parameters", "in evaluation"),
+                    *(f"GFLOPs {h}x{w}" for h, w in SIZES),
+                    *("output stride", "deepest stride"),
+                ),
                 chain.from_iterable(_size_rows(model) for model in models),
-                numbers=range(2, 7),
+                numbers=range(2, 8),
             ),
+            COMPILED.format(number=len(models)),
             "## Papers and backbones",
             _table(
                 ("model", "paper", "backbones"),
@@ -207,7 +226,7 @@ def _size_rows(model: Model) -> Iterable[tuple[str, ...]]:
             ", ".join(f"{name} {value}" for name, value in given.items()),
             *(f"{number / 1e6:.3f}" for number in (sizes.parameters, sizes.in_evaluation)),
             *(f"{number / 1e9:.2f}" if number < 1e10 else f"{number / 1e9:.1f}" for number in sizes.flops),
-            str(sizes.stride),
+            *map(str, (sizes.output_stride, sizes.deepest_stride)),
         )
 
 
@@ -249,8 +268,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=inspect.getdoc(sys.modules[__name__]))
     parser.add_argument("--check", action="store_true", help="change nothing; leave with 1 where it is not up to date")
     check = parser.parse_args().check
-    text = FILE.read_text("utf-8")
-    now = with_generated(text, generated())
+    part = generated()
+    text = FILE.read_text("utf-8")  # only now: what is written by hand may have changed in the meantime
+    now = with_generated(text, part)
     if check and now != text:
         sys.stderr.write(f"{FILE} is not up to date: run python tests/models/models_table.py\n")
         return 1

@@ -95,6 +95,7 @@ def test_parameters_are_those_of_the_newer_releases(key: str, reference: dict[st
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # it builds and traces every model; a busy machine takes its time
 def test_the_generated_part_is_up_to_date() -> None:
     text = models_table.FILE.read_text("utf-8")
 
@@ -107,6 +108,26 @@ def test_every_model_is_in_the_table_with_its_paper() -> None:
     for model in models_table.built_in():
         assert f"| `{model.name}` | " in text
         assert f"| `{model.name}` | {models_table.paper(model)} |" in text
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "strides"),
+    [
+        ("unet", {}, (1, 16)),
+        ("enet", {}, (2, 8)),  # ends with a full convolution of stride 2
+        ("bisenet", {}, (8, 32)),
+        ("lednet", {}, (8, 64)),  # what its last convolution reads is the global average
+        ("fcn8s", {}, (8, 32)),
+        ("deeplabv3", {"backbone": "resnet18", "output_stride": 16}, (16, 16)),
+        ("deeplabv3_plus", {"backbone": "resnet18"}, (4, 16)),
+    ],
+)
+def test_output_stride_is_that_of_the_map_which_is_classified(
+    name: str, options: dict[str, Any], strides: tuple[int, int]
+) -> None:
+    found = models_table.count(registry.find("models", name).load(), options)
+
+    assert (found.output_stride, found.deepest_stride) == strides
 
 
 @pytest.mark.parametrize(
