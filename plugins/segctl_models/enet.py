@@ -3,11 +3,20 @@ Segmentation", 2016, https://arxiv.org/abs/1606.02147. The section numbers below
 
 Where the paper leaves a choice, this one is made:
 
-- A bottleneck works on a quarter of the narrower of its input and output channels, also where it down- or upsamples.
-- PReLU has one weight per feature map (section 4, "Nonlinear operations") in the encoder and in the decoder.
+- PReLU has one weight per feature map (section 4, "Nonlinear operations").
 - Batch normalisation uses eps 1e-3, as the authors' Torch code does.
 - An odd height or width is rounded up when halved, and every upsampling returns to the very size its counterpart
   started from. The logits are therefore exactly as large as the image, at any size.
+
+In these it deviates from the authors' release (https://github.com/e-lab/ENet-training, train/models), which settles
+what the paper does not say; weights trained with this model rest on them:
+
+- A downsampling bottleneck works on a quarter of its input's channels, as in the widely used
+  https://github.com/davidtvs/PyTorch-ENet; in the release on a quarter of its output's. For this the two have
+  16,920 parameters fewer than there. An upsampling one works on a quarter of its output's, as in the release.
+- The decoder has PReLUs and dropout, as the encoder; the release's has ReLUs (336 parameters fewer) and no dropout.
+- Between the two convolutions of an asymmetric one stand normalisation and PReLU, in the release nothing; the last full
+  convolution is 3x3, there 2x2; and the 3x3 convolutions of the release have biases.
 """
 
 from __future__ import annotations
