@@ -25,7 +25,7 @@ from segctl.runs.run import Run
 from segctl.status import of, status
 
 if TYPE_CHECKING:
-    from conftest import Jobs
+    from launched import Jobs
 
 UNTIL_STOPPED = """
 import sys, time

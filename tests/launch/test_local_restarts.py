@@ -20,7 +20,7 @@ from segctl.runs.run import Run
 from segctl.status import of
 
 if TYPE_CHECKING:
-    from conftest import Jobs
+    from launched import Jobs
 
 # Does one piece of work each time it runs, and saves where it has got when it is asked to.
 IN_TURNS = """

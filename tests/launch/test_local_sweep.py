@@ -21,7 +21,7 @@ from segctl.runs.sweeps import Sweep
 from segctl.status import RunStatus, of, ranked, status
 
 if TYPE_CHECKING:
-    from conftest import Jobs
+    from launched import Jobs
 
 WAITS = """
 import time

@@ -22,7 +22,7 @@ from segctl.runs.metrics import read as read_metrics
 from segctl.runs.run import Run
 
 if TYPE_CHECKING:
-    from conftest import Jobs
+    from launched import Jobs
 
 STEPS = 80
 SETTINGS = [
@@ -66,7 +66,7 @@ class Trainings:
 
 @pytest.fixture
 def trainings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Trainings, Jobs]]:
-    from conftest import Jobs
+    from launched import Jobs
 
     folder = tmp_path / "plugin"
     (folder / "paced-1.dist-info").mkdir(parents=True)

@@ -13,7 +13,7 @@ from segctl.runs.files import write_json
 from segctl.runs.run import Run
 
 if TYPE_CHECKING:
-    from conftest import Jobs
+    from launched import Jobs
 
 
 def ended(run: Run) -> None:

@@ -16,7 +16,7 @@ from segctl.launch.environment import EXECUTOR, cleaned
 from segctl.launch.local import SegctlLocalExecutor, SegctlLocalJob
 
 if TYPE_CHECKING:
-    from conftest import Jobs
+    from launched import Jobs
 
 
 def test_submitit_finds_executor_and_environment_by_their_name() -> None:
