@@ -55,8 +55,13 @@ REFERENCE = {
     "fast_scnn": None,
     "lraspp": None,
 }
-# MobileNetV3's batch statistics move by a hundredth a step: they need longer to arrive.
-STEPS = {"lraspp": 1500, **dict.fromkeys(("pspnet", "ocnet", "denseaspp", "icnet", "hrnet_ocr"), 400)}
+# MobileNetV3's batch statistics move by a hundredth a step: they need longer to arrive. The others start from scratch, where
+# the reference project's had ImageNet's weights.
+STEPS = {
+    "lraspp": 1500,
+    **dict.fromkeys(("pspnet", "denseaspp"), 800),
+    **dict.fromkeys(("fcn32s", "fcn16s", "fcn8s", "ocnet", "icnet", "hrnet_ocr"), 400),
+}
 # Smaller backbones than the default ones, for machines without a GPU; for the VGG16 one that learns without ImageNet's
 # weights.
 SMALL = {
