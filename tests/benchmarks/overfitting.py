@@ -55,8 +55,8 @@ REFERENCE = {
     "fast_scnn": None,
     "lraspp": None,
 }
-# MobileNetV3's batch statistics move by a hundredth a step: they need longer to arrive. The others start from scratch, where
-# the reference project's had ImageNet's weights.
+# MobileNetV3's batch statistics move by a hundredth a step: they need longer to arrive. The others start from scratch,
+# where the reference project's had ImageNet's weights.
 STEPS = {
     "lraspp": 1500,
     **dict.fromkeys(("pspnet", "denseaspp"), 800),
