@@ -20,9 +20,17 @@ A plugin is a function or a class named by an entry point; its keyword-only argu
     ``(image, mask)``: ``(H, W, 3)`` uint8 RGB and ``(H, W)`` integer class indices (or `ignore_index`) as numpy arrays,
     and ``name(index)``, the sample's name in messages and file names. The facts of `DatasetInfo` are attributes of the
     class, or of the instance where they are only known then. The module must not import torch: `segctl plugins show`
-    and downloads work without it. Two methods are optional: ``mask(index)`` gives the mask alone, where that is
-    quicker, and ``fingerprint()`` a text that changes whenever a mask of the split does (or None), so that what is
-    counted in the masks need not be counted again.
+    and downloads work without it. Optional are the methods
+
+    - ``mask(index)``, the mask alone, where that is quicker;
+    - ``fingerprint()``, a text that changes whenever a mask of the split does (or None), so that what is counted in
+      the masks need not be counted again;
+    - ``submission_path(index)``, the path of a prediction's PNG inside the zip that the benchmark's server wants, such
+      as ``results/VOC2012/Segmentation/comp6_test_cls/2008_000001.png``; its values are the `labels`;
+    - ``prepare(root, progress)``, a classmethod that makes, once, what cannot be read straight from the files of the
+      archives, such as masks out of a file of polygons. `segctl download` calls it after unpacking. It replaces files
+      atomically, goes on where it stopped, knows by files of its own whether all is there (and then returns at once),
+      and calls ``progress(done, total)`` now and then.
 
 A training may be interrupted after any step and go on in another process. What a model keeps from step to step must
 therefore be a parameter or a persistent buffer; a loss and a data set keep nothing. `segctl drill` finds out.
@@ -33,11 +41,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
+from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
     import numpy as np
 
 __all__ = [
+    "Archive",
     "DatasetInfo",
     "ModelTraits",
     "SegmentationDataset",
@@ -126,6 +136,46 @@ class SegmentationDataset(Protocol):
 
 
 @dataclass(frozen=True)
+class Archive:
+    """A file that a data set is published as.
+
+    Attributes:
+        url: Where it is fetched (http, https); empty when no program can fetch it.
+        mirrors: Further addresses of the same bytes.
+        file: Its name on disk; default: the last part of `url`.
+        size: Bytes, or None where no exact number is published.
+        md5: Hexadecimal; empty where none is published, as are `sha1` and `sha256`.
+        sha1: See `md5`.
+        sha256: See `md5`.
+        folder: Where below the data set's root it is unpacked; empty for the root itself.
+        unpack: False for a plain file, such as a list, which is only put into `folder`.
+        provides: Paths below the root that exist once it is unpacked.
+        login: The login procedure that `url` needs, such as ``"cityscapes"``; empty where none is needed.
+        manual: For what needs a browser: what to fetch and where, in a sentence or two.
+    """
+
+    url: str = ""
+    mirrors: tuple[str, ...] = ()
+    file: str = ""
+    size: int | None = None
+    md5: str = ""
+    sha1: str = ""
+    sha256: str = ""
+    folder: str = ""
+    unpack: bool = True
+    provides: tuple[str, ...] = ()
+    login: str = ""
+    manual: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.file:
+            name = urlsplit(self.url).path.rpartition("/")[2]
+            if not name:
+                raise ValueError(f"The archive {self.url or self.manual!r} needs a file name.")
+            object.__setattr__(self, "file", name)
+
+
+@dataclass(frozen=True)
 class DatasetInfo:
     """The facts a data set declares, as attributes of its class or instance.
 
@@ -144,6 +194,7 @@ class DatasetInfo:
         licence: Under which terms the data may be used.
         citation: What to cite.
         homepage: Where the data come from.
+        archives: The files it is published as; `segctl download` fetches and unpacks them below the root.
     """
 
     classes: tuple[str, ...]
@@ -158,6 +209,7 @@ class DatasetInfo:
     licence: str = ""
     citation: str = ""
     homepage: str = ""
+    archives: tuple[Archive, ...] = ()
 
 
 def dataset_info(dataset: Any) -> DatasetInfo:
@@ -177,6 +229,7 @@ def dataset_info(dataset: Any) -> DatasetInfo:
         licence=getattr(dataset, "licence", ""),
         citation=getattr(dataset, "citation", ""),
         homepage=getattr(dataset, "homepage", ""),
+        archives=tuple(getattr(dataset, "archives", ())),
     )
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from segctl.plugin import Archive
+
 from .labels import ValueTable
 from .pairs import PairDataset, check_split, pairs_by_stem
 
@@ -61,6 +63,17 @@ class ADE20K(PairDataset):
     licence = "BSD 3-clause for the annotations; the photographs for non-commercial research and education only."
     citation = "Zhou et al.: Scene Parsing through ADE20K Dataset. CVPR 2017."
     homepage = "http://sceneparsing.csail.mit.edu"
+    archives = (
+        Archive(  # size and SHA-256 from TensorFlow Datasets
+            url="http://data.csail.mit.edu/places/ADEchallenge/ADEChallengeData2016.zip",
+            mirrors=("https://data.csail.mit.edu/places/ADEchallenge/ADEChallengeData2016.zip",),
+            size=967_382_037,
+            md5="7328b3957e407ddae1d3cbf487f149ef",
+            sha1="219e1696abb36c8ba3a3afe7fb2f4b4606a897c7",
+            sha256="7ff1be44964418441f542a7cc1e1a650e7dc0fc275f5d23252bc9bbdbc977b29",
+            provides=layout,
+        ),
+    )
 
     def __init__(self, root: Path, split: str) -> None:
         check_split("ade20k", split, self.splits)

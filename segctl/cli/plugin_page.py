@@ -140,8 +140,24 @@ def _shown_facts(page: Page) -> list[tuple[str, str]]:
         ("splits", ", ".join(splits)),
         ("trained on", f"{facts['train_split']}, evaluated on {facts['eval_split']}"),
         ("files", ", ".join(facts["layout"])),
+        *(("download" if not number else "", _archive(each)) for number, each in enumerate(facts["archives"])),
         ("licence", facts["licence"]),
         ("citation", facts["citation"]),
         ("homepage", facts["homepage"]),
     ]
     return [(title, value) for title, value in shown if value]
+
+
+def _archive(facts: Mapping[str, Any]) -> str:
+    """``"images.zip (1.2 GB) from https://..., after login"``."""
+    size = f" ({_bytes(facts['size'])})" if facts["size"] is not None else ""
+    source = f" from {facts['url']}" if facts["url"] else ""
+    login = ", after login" if facts["login"] else ""
+    manual = f". {facts['manual']}" if facts["manual"] else ""
+    return f"{facts['file']}{size}{source}{login}{manual}"
+
+
+def _bytes(size: int) -> str:
+    if size < 1e6:
+        return f"{size / 1e3:.0f} kB"
+    return f"{size / 1e6:.0f} MB" if size < 1e9 else f"{size / 1e9:.1f} GB"
