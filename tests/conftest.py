@@ -69,14 +69,14 @@ def isolated_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 
 @pytest.fixture
 def fragile_path(tmp_path: Path) -> str:
-    """A folder that, on the import path, has the model and the data set of fragile_plugin.py installed."""
+    """A folder that, on the import path, has the model and the data sets of fragile_plugin.py installed."""
     folder = tmp_path / "plugins"
     metadata = folder / "fragile-1.0.dist-info"
     metadata.mkdir(parents=True)
     (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: fragile\nVersion: 1.0\n")
     (metadata / "entry_points.txt").write_text(
         "[segctl.models]\nfragile = fragile_plugin:fragile\n"
-        "[segctl.datasets]\nslow_shapes = fragile_plugin:SlowShapes\n"
+        "[segctl.datasets]\nslow_shapes = fragile_plugin:SlowShapes\npaced_shapes = fragile_plugin:PacedShapes\n"
     )
     shutil.copy(Path(__file__).with_name("fragile_plugin.py"), folder)
     return str(folder)

@@ -1,4 +1,4 @@
-"""A model and a data set that get into trouble on one rank, at one step, once they are in a job; see `fragile`."""
+"""A model and data sets that get into trouble on one rank, at one step, once they are in a job; see `fragile`."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import time
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -33,6 +34,12 @@ def out_of_memory() -> None:
     raise torch.OutOfMemoryError(OUT_OF_MEMORY)
 
 
+def eat() -> None:
+    hoard = []
+    while True:
+        hoard.append(b"x" * 50_000_000)
+
+
 def full_disk() -> None:
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -52,6 +59,7 @@ TROUBLES = {
     "kill": lambda: os.kill(os.getpid(), signal.SIGKILL),
     "device_memory": out_of_memory,
     "disk": full_disk,
+    "memory": eat,
 }
 
 
@@ -66,6 +74,8 @@ class Fragile(nn.Module):
         if self.training and in_a_job and int(os.environ["RANK"]) == self.rank:
             self.calls += 1
             if self.calls == self.step:
+                if "TEST_MOMENT" in os.environ:
+                    Path(os.environ["TEST_MOMENT"]).write_text(str(time.time()))
                 TROUBLES[self.trouble]()
         logits: torch.Tensor = self.head(images)
         return logits
@@ -75,7 +85,17 @@ def fragile(
     num_classes: int,
     *,
     trouble: Literal[
-        "none", "raise", "sleep", "sleep_with_lock", "segfault", "exit", "leave", "kill", "device_memory", "disk"
+        "none",
+        "raise",
+        "sleep",
+        "sleep_with_lock",
+        "segfault",
+        "exit",
+        "leave",
+        "kill",
+        "device_memory",
+        "disk",
+        "memory",
     ] = "none",
     rank: int = 0,
     step: int = 2,
@@ -88,6 +108,14 @@ def fragile(
         step: At which step of that process.
     """
     return Fragile(num_classes, trouble, rank, step)
+
+
+class PacedShapes(Shapes):
+    """Shapes, each of which takes $TEST_PACE seconds: a step lasts as long on an idle machine as on a busy one."""
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        time.sleep(float(os.environ.get("TEST_PACE", 0)))
+        return super().__getitem__(index)
 
 
 class SlowShapes(Shapes):

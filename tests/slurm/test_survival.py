@@ -32,7 +32,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Training:
 
 
 def time_limit(cluster: Cluster, training: Training) -> None:
-    """Nothing to do: it was submitted with a limit that is too short for it."""
+    """Nothing to do: it was submitted with a limit that is too short for it, at the pace that its data set keeps."""
 
 
 def preemption(cluster: Cluster, training: Training) -> None:
@@ -89,7 +89,12 @@ def slurmd_is_restarted(cluster: Cluster, training: Training) -> None:
 @pytest.mark.parametrize(
     ("disturb", "flags", "restarts"),
     [
-        pytest.param(time_limit, ["--set", "launch.time=1", "--set", "launch.save_before=45"], 1, id="time limit"),
+        pytest.param(
+            time_limit,
+            ["--time", "1", "--set", "launch.save_before=45", "--dataset", "paced_shapes"],
+            1,
+            id="time limit",
+        ),
         pytest.param(preemption, ["--partition", "preempt"], 1, id="preemption"),
         pytest.param(requeue_by_the_administrator, [], 1, id="scontrol requeue"),
         pytest.param(a_node_loses_power, [], 1, id="a node loses power"),
@@ -105,7 +110,11 @@ def test_it_comes_back_and_nothing_is_lost(
     disturb: Callable[[Cluster, Training], None],
     flags: list[str],
     restarts: int,
+    fragile_path: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setenv("PYTHONPATH", fragile_path, prepend=os.pathsep)
+    monkeypatch.setenv("TEST_PACE", "0.15")
     training = Training.submit(*TWO_NODES, *flags)
     disturb(cluster, training)
     status = training.wait_for_end()
