@@ -25,6 +25,8 @@ A plugin is a function or a class named by an entry point; its keyword-only argu
     - ``mask(index)``, the mask alone, where that is quicker;
     - ``fingerprint()``, a text that changes whenever a mask of the split does (or None), so that what is counted in
       the masks need not be counted again;
+    - ``files(index)``, the paths of the files that a sample is read from, below the attribute ``root``, the image's
+      first and the mask's second: `segctl data check` names them, and a run records which data it was made on;
     - ``submission_path(index)``, the path of a prediction's PNG inside the zip that the benchmark's server wants, such
       as ``results/VOC2012/Segmentation/comp6_test_cls/2008_000001.png``; its values are the `labels`;
     - ``prepare(root, progress)``, a classmethod that makes, once, what cannot be read straight from the files of the
@@ -32,13 +34,19 @@ A plugin is a function or a class named by an entry point; its keyword-only argu
       atomically, goes on where it stopped, knows by files of its own whether all is there (and then returns at once),
       and calls ``progress(done, total)`` now and then.
 
+A data set whose files are incomplete should be refused when it is opened, with a `DataError`, not in the midst of a
+training. While `segctl data check` opens it, `tolerates_faults()` is true: what is wrong with single files is then left
+to the check, which finds all of it.
+
 A training may be interrupted after any step and go on in another process. What a model keeps from step to step must
 therefore be a parameter or a persistent buffer; a loss and a data set keep nothing. `segctl drill` finds out.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
 from urllib.parse import urlsplit
@@ -56,6 +64,8 @@ __all__ = [
     "loss_outputs",
     "model",
     "model_traits",
+    "tolerates_faults",
+    "tolerating_faults",
 ]
 
 Color = tuple[int, int, int]
@@ -184,11 +194,16 @@ class DatasetInfo:
         palette: An RGB colour for each class; generated when not declared.
         ignore_index: The mask value that is neither trained on nor counted.
         splits: Split names with their published number of samples, or None where none is published.
+        unlabelled_splits: Splits whose labels only the benchmark's server knows, with their published numbers of
+            samples. They are opened like the others; each mask ignores every pixel, so that predictions can be written
+            but nothing is measured.
         train_split: Split that `segctl train` trains on.
         eval_split: Split that is evaluated during training and by `segctl eval`.
         flip_pairs: Class indices that change places when an image is mirrored (left arm, right arm).
-        layout: Paths below the root that show the data are there. The root is ``<data root>/<plugin name>``, or the
-            data root itself when it is there that they exist. Empty for data that are made on the fly.
+        layout: Paths below the root that show the data are there. The root is ``<data root>/<home>``, or the data root
+            itself when it is there that they exist. Empty for data that are made on the fly.
+        home: Folder below the data root, for data sets that share files or have a second name; default: the name of
+            the plugin.
         labels: The data set's own value of each class, for predictions that leave segctl (Cityscapes label ids, ADE20K
             plus one). Empty: the class index itself.
         licence: Under which terms the data may be used.
@@ -201,10 +216,12 @@ class DatasetInfo:
     palette: tuple[Color, ...]
     ignore_index: int = 255
     splits: Mapping[str, int | None] | None = None
+    unlabelled_splits: Mapping[str, int | None] | None = None
     train_split: str = "train"
     eval_split: str = "val"
     flip_pairs: tuple[tuple[int, int], ...] = ()
     layout: tuple[str, ...] = ()
+    home: str = ""
     labels: tuple[int, ...] = ()
     licence: str = ""
     citation: str = ""
@@ -221,16 +238,36 @@ def dataset_info(dataset: Any) -> DatasetInfo:
         palette=palette,
         ignore_index=int(getattr(dataset, "ignore_index", 255)),
         splits=dict(getattr(dataset, "splits", {"train": None, "val": None})),
+        unlabelled_splits=dict(getattr(dataset, "unlabelled_splits", {})),
         train_split=getattr(dataset, "train_split", "train"),
         eval_split=getattr(dataset, "eval_split", "val"),
         flip_pairs=tuple((int(a), int(b)) for a, b in getattr(dataset, "flip_pairs", ())),
         layout=tuple(getattr(dataset, "layout", ())),
+        home=getattr(dataset, "home", ""),
         labels=tuple(int(value) for value in getattr(dataset, "labels", ())),
         licence=getattr(dataset, "licence", ""),
         citation=getattr(dataset, "citation", ""),
         homepage=getattr(dataset, "homepage", ""),
         archives=tuple(getattr(dataset, "archives", ())),
     )
+
+
+_tolerant = ContextVar("tolerant", default=False)
+
+
+@contextmanager
+def tolerating_faults() -> Iterator[None]:
+    """Within this, data sets may be opened although single files are missing or wrong: to find all faults, not one."""
+    token = _tolerant.set(True)
+    try:
+        yield
+    finally:
+        _tolerant.reset(token)
+
+
+def tolerates_faults() -> bool:
+    """Whether a data set that is being opened should leave the faults of single files to who opens it."""
+    return _tolerant.get()
 
 
 def voc_palette(count: int) -> tuple[Color, ...]:

@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 from segctl.errors import DataError, listing
+from segctl.plugin import tolerates_faults
 
 from ..pairs import Pair
 
@@ -53,10 +54,15 @@ class Masks:
             DataError: An image has no mask.
         """
         pairs = []
+        lossy: Mapping[str, str] | None = None
         for name in names:
-            if name + self._suffix not in self._files:
-                raise self._no_mask(name, images)
-            pairs.append(Pair(name, f"images/{images[name]}", f"masks/{self._files[name + self._suffix]}"))
+            mask = self._files.get(name + self._suffix)
+            if mask is None:
+                if not tolerates_faults():
+                    raise self._no_mask(name, images)
+                lossy = _by_name(self._root / "masks", _LOSSY) if lossy is None else lossy
+                mask = lossy.get(name + self._suffix, f"{name}{self._suffix}.png")
+            pairs.append(Pair(name, f"images/{images.get(name, name)}", f"masks/{mask}"))
         return tuple(pairs)
 
     def refuse_orphans(self, names: Collection[str], folders: Collection[str] = ()) -> None:
@@ -67,7 +73,7 @@ class Masks:
             for name, file in self._files.items()
             if name not in expected and (not folders or name.split("/")[0] in folders)
         ]
-        if orphans:
+        if orphans and not tolerates_faults():
             more = f", nor have {len(orphans) - 1} other masks" if len(orphans) > 1 else ""
             raise DataError(
                 f"{self._root / 'masks' / orphans[0]} has no image of that name below images/{more}.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 from collections.abc import Sequence
@@ -9,6 +10,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+
+from segctl.errors import DataError
+from segctl.plugin import tolerates_faults
 
 from ..labels import undeclared_colors
 from ..reading import read_mask
@@ -26,9 +30,10 @@ def values_in(root: Path, masks: Sequence[str]) -> tuple[int, ...]:
         masks: Paths of the masks below it.
 
     Raises:
-        DataError: A mask cannot be read or is an RGB image; the first in the order of `masks`.
+        DataError: A mask cannot be read or is an RGB image; the first in the order of `masks`. Within
+        `tolerating_faults` such a mask is left out.
     """
-    return _scan(str(root), tuple((mask, *_signature(root / mask)) for mask in masks))
+    return _scan(str(root), tuple((mask, *_signature(root / mask)) for mask in masks), tolerates_faults())
 
 
 def _signature(path: Path) -> tuple[int, int]:
@@ -40,11 +45,17 @@ def _signature(path: Path) -> tuple[int, int]:
 
 
 @functools.lru_cache(maxsize=4)
-def _scan(root: str, masks: tuple[tuple[str, int, int], ...]) -> tuple[int, ...]:
+def _scan(root: str, masks: tuple[tuple[str, int, int], ...], leave_out: bool) -> tuple[int, ...]:
     present = np.zeros(256, bool)
+
+    def look(mask: tuple[str, int, int]) -> np.ndarray:
+        with contextlib.suppress(DataError) if leave_out else contextlib.nullcontext():
+            return _values(Path(root, mask[0]))
+        return np.zeros(256, bool)
+
     # Decoding releases the interpreter's lock, so threads do.
     with ThreadPoolExecutor(min(_THREADS, os.cpu_count() or 1)) as pool:
-        for found in pool.map(lambda mask: _values(Path(root, mask[0])), masks):
+        for found in pool.map(look, masks):
             present |= found
     return tuple(int(value) for value in np.flatnonzero(present))
 

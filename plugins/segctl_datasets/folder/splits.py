@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from segctl.errors import DataError, did_you_mean, listing
+from segctl.plugin import tolerates_faults
 
 from ..pairs import read_list
 
@@ -67,17 +68,21 @@ def _from_lists(lists: Mapping[str, Path], images: Mapping[str, str]) -> Splits:
 def _listed(path: Path, images: Mapping[str, str]) -> tuple[str, ...]:
     """A line is an image's name, with or without its extension and a leading ``images/``."""
     lines: dict[str, int] = {}
+    names: list[str] = []
     name_of = {file: name for name, file in images.items()}
     for number, line in read_list(path):
         entry = line.removeprefix("./").removeprefix("images/")
         name = name_of.get(entry, entry)
+        names.append(name)
+        if tolerates_faults():
+            continue
         if name not in images:
             hint = did_you_mean(entry, images) if len(images) < 10_000 else ""  # comparing with all takes time
             raise DataError(f"{path}:{number} lists {line!r}, but {path.parent / 'images'} holds no such image.", hint)
         if name in lines:
             raise DataError(f"{path}:{number} lists {line!r} a second time, after line {lines[name]}.", "List it once.")
         lines[name] = number
-    return tuple(lines)
+    return tuple(names)
 
 
 def _from_folders(root: Path, folders: Sequence[str], images: Mapping[str, str]) -> Splits:
