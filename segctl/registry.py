@@ -319,11 +319,11 @@ def open_dataset(plugin: Plugin, data_root: str | Path, split: str) -> Any:
     """The split of a data set, opened.
 
     Args:
-        data_root: The folder that holds the data sets; this one's own is ``<data_root>/<name>``, or `data_root`
-            itself where what its `DatasetInfo.layout` names lies there.
+        data_root: The folder that holds the data sets; this one's own is ``<data_root>/<name>``, or the one that its
+            `DatasetInfo.home` names, or `data_root` itself: the first where what its `DatasetInfo.layout` names lies.
 
     Raises:
-        DataError: The data are in neither place.
+        DataError: The data are in none of these places.
         PluginError: The plugin cannot be found, imported or made.
         ConfigError: An option is not acceptable.
     """
@@ -336,13 +336,15 @@ def dataset_root(entry: PluginEntry, factory: Any, data_root: str | Path) -> Pat
     """The folder that a data set is to read: see `open_dataset`.
 
     Raises:
-        DataError: What the data set's layout names is in neither place.
+        DataError: What the data set's layout names is in none of these places.
     """
-    data_root = Path(os.path.expanduser(data_root))
+    data_root = Path(os.path.expanduser(data_root)).absolute()
+    home = getattr(factory, "home", "")
+    own = data_root / (home if isinstance(home, str) and home else entry.name)
     layout = getattr(factory, "layout", ())
     if not isinstance(layout, tuple | list):  # a property: known only once it is open
         layout = ()
-    candidates = [(data_root / entry.name).absolute(), data_root.absolute()]
+    candidates = list(dict.fromkeys((own, data_root / entry.name, data_root)))
     missing = [[part for part in layout if not (root / part).exists()] for root in candidates]
     for root, parts in zip(candidates, missing, strict=True):
         if not parts:
@@ -356,7 +358,7 @@ def dataset_root(entry: PluginEntry, factory: Any, data_root: str | Path) -> Pat
 
 
 def _what_is_missing(candidates: list[Path], missing: list[list[str]], layout: Sequence[str]) -> str:
-    own, data_root = candidates
+    own, data_root = candidates[0], candidates[-1]
     if not data_root.is_dir():
         return f"there is no folder {data_root}"
     for root, parts in zip(candidates, missing, strict=True):

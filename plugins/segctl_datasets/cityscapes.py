@@ -71,6 +71,7 @@ class Cityscapes(PairDataset):
     splits: Mapping[str, int | None] = {"train": 2975, "val": 500}
     train_split = "train"
     eval_split = "val"
+    home = "cityscapes"
     layout = ("leftImg8bit", "gtFine")
     labels = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
     licence = "Free for non-commercial purposes after registration; see the homepage."

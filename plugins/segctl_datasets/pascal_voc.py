@@ -63,6 +63,7 @@ class PascalVOC(PairDataset):
     splits: Mapping[str, int | None] = {"train": 1464, "val": 1449, "trainval": 2913}
     train_split = "train"
     eval_split = "val"
+    home = "pascal_voc"
     layout = (f"{_FOLDER}/JPEGImages", f"{_FOLDER}/SegmentationClass", f"{_FOLDER}/ImageSets/Segmentation")
     licence = "Annotations free for research; the photographs under Flickr's terms of use."
     citation = "Everingham et al.: The PASCAL Visual Object Classes challenge: a retrospective. IJCV 2015."

@@ -132,12 +132,12 @@ def _shown_facts(page: Page) -> list[tuple[str, str]]:
         return [("default loss", f"{facts['loss']}{options}")]
     if page.entry.kind != "datasets":
         return []
-    splits = (f"{name}{f' ({count})' if count is not None else ''}" for name, count in (facts["splits"] or {}).items())
     classes = ", ".join(facts["classes"])
     shown = [
         ("classes", f"{len(facts['classes'])}: {classes}" if classes else "those of your data"),
         ("ignored value", str(facts["ignore_index"])),
-        ("splits", ", ".join(splits)),
+        ("splits", _splits(facts["splits"])),
+        ("no labels in", _splits(facts["unlabelled_splits"])),
         ("trained on", f"{facts['train_split']}, evaluated on {facts['eval_split']}"),
         ("files", ", ".join(facts["layout"])),
         *(("download" if not number else "", _archive(each)) for number, each in enumerate(facts["archives"])),
@@ -146,6 +146,10 @@ def _shown_facts(page: Page) -> list[tuple[str, str]]:
         ("homepage", facts["homepage"]),
     ]
     return [(title, value) for title, value in shown if value]
+
+
+def _splits(splits: Mapping[str, int | None] | None) -> str:
+    return ", ".join(f"{name}{f' ({count})' if count is not None else ''}" for name, count in (splits or {}).items())
 
 
 def _archive(facts: Mapping[str, Any]) -> str:

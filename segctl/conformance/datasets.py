@@ -275,6 +275,8 @@ def _split_problems(info: DatasetInfo) -> Iterator[str]:
     splits = info.splits or {}
     if not splits:
         yield "splits is empty"
+    if both := set(splits).intersection(info.unlabelled_splits or ()):
+        yield f"{listing(sorted(both))} is named among both splits and unlabelled_splits"
     for fact in ("train_split", "eval_split"):
         name = getattr(info, fact)
         if splits and name not in splits:
