@@ -14,14 +14,15 @@ from typing import Any
 from segctl import __version__
 from segctl.config.schema import Launch
 from segctl.errors import LaunchError, SegctlError, listing
-from segctl.launch import machine, probe
+from segctl.launch import machine
 from segctl.launch.backends import backend
 from segctl.launch.plan import LaunchPlan
-from segctl.launch.slurm_commands import said_by
-from segctl.launch.slurm_limits import Request, problems, try_out, without_time_limit
-from segctl.launch.slurm_partitions import Partition, duration, read_partitions, size
-from segctl.launch.slurm_probe import LONGEST, NodeWord, ProbeResult
-from segctl.launch.slurm_probe import probe as send_probe
+from segctl.launch.slurm import probe
+from segctl.launch.slurm.commands import said_by
+from segctl.launch.slurm.limits import Request, problems, try_out, without_time_limit
+from segctl.launch.slurm.partitions import Partition, duration, read_partitions, size
+from segctl.launch.slurm.probe_job import LONGEST, NodeWord, ProbeResult
+from segctl.launch.slurm.probe_job import probe as send_probe
 from segctl.profiles import launch_of_place
 from segctl.runs.store import runs_dir as folder_of_runs
 

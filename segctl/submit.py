@@ -18,8 +18,8 @@ from segctl.config.schema import Config
 from segctl.errors import ConfigError, RunError, listing
 from segctl.launch import machine
 from segctl.launch.backends import backend
-from segctl.launch.chain import still_to_come
 from segctl.launch.plan import LaunchPlan, make_plan
+from segctl.launch.slurm.chain import still_to_come
 from segctl.profiles import implied
 from segctl.runs import store
 from segctl.runs.code import snapshot_path
@@ -116,7 +116,7 @@ def behind(first: Run, plan: LaunchPlan) -> LaunchPlan:
     """The plan, to wait for another run where that has not completed yet.
 
     Raises:
-        RunError: See `segctl.launch.chain.still_to_come`.
+        RunError: See `segctl.launch.slurm.chain.still_to_come`.
     """
     return replace(plan, after=str(first.path)) if still_to_come(first, plan.backend) else plan
 

@@ -192,7 +192,7 @@ def _log(run: Run, records: Records, rank: int) -> Path:
 def _of_slurm(run: Run, records: Records, derived: Derived) -> Iterator[Evidence]:
     if records.backend != "slurm":
         return
-    from segctl.launch.slurm_look import told
+    from segctl.launch.slurm.look import told
 
     this = Attempt(max(records.number, 1), records.restart)
     srun, leader = run.logs / f"{this}-srun.log", run.logs / f"attempt{this.number}-leader.log"

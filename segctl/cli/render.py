@@ -64,7 +64,7 @@ def plan(plan: LaunchPlan) -> str:
 
 def batch_script(plan: LaunchPlan) -> str:
     """What sbatch would get, as comments too."""
-    from segctl.launch.slurm_plan import preview
+    from segctl.launch.slurm.plan import preview
 
     return "\n".join(["#", *(f"#   {line}".rstrip() for line in preview(plan).splitlines())])
 

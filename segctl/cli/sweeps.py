@@ -145,7 +145,7 @@ def _scripts(swept: Swept) -> list[str]:
     """What sbatch would get, with SWEEP for the sweep's folder."""
     if swept.plan.backend != "slurm":
         return []
-    from segctl.launch.slurm_array import arrays, largest_array, text_of
+    from segctl.launch.slurm.array import arrays, largest_array, text_of
 
     after = f"afterok:(the job of {swept.plan.after})" if swept.plan.after is not None else None
     parts = arrays(len(swept.trials), largest_array())

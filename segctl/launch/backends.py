@@ -74,32 +74,32 @@ class Local:
         return ()  # the plan was made of what this machine has
 
     def submit(self, run: Run, plan: LaunchPlan) -> Submission:
-        from segctl.launch.local import submit
+        from segctl.launch.local.executor import submit
 
         return submit(run, plan)
 
     def submit_sweep(self, sweep: Sweep, plan: LaunchPlan) -> None:
-        from segctl.launch.local_sweep import submit
+        from segctl.launch.local.sweep import submit
 
         submit(sweep, plan)
 
     def look(self, records: Sequence[Records], now: float, max_age: float) -> list[Sight]:
-        from segctl.launch.watch import look
+        from segctl.launch.local.watch import look
 
         return [look(one, now) for one in records]
 
     def cancel(self, run: Run, records: Records) -> None:
-        from segctl.launch.watch import cancel
+        from segctl.launch.local.watch import cancel
 
         cancel(run, records)
 
     def cancel_all(self, jobs: Sequence[tuple[Run, Records]]) -> None:
-        from segctl.launch.watch import cancel_all
+        from segctl.launch.local.watch import cancel_all
 
         cancel_all(jobs)
 
     def requeue(self, run: Run, records: Records) -> None:
-        from segctl.launch.watch import requeue
+        from segctl.launch.local.watch import requeue
 
         requeue(run, records)
 
@@ -108,44 +108,44 @@ class Slurm:
     """A cluster, from one of its login nodes."""
 
     def plan(self, request: Launch, machine: Machine) -> LaunchPlan:
-        from segctl.launch.slurm_plan import plan_slurm
+        from segctl.launch.slurm.plan import plan_slurm
 
         return plan_slurm(request)
 
     def accepts(self, plan: LaunchPlan, *, dry_run: bool) -> tuple[str, ...]:
-        from segctl.launch.slurm_limits import refuse
+        from segctl.launch.slurm.limits import refuse
 
         if dry_run and shutil.which("sbatch") is None:
             return ("There is no SLURM on this machine; whether the cluster would take the job was not looked at.",)
         return refuse(plan)
 
     def submit(self, run: Run, plan: LaunchPlan) -> Submission:
-        from segctl.launch.slurm import submit
+        from segctl.launch.slurm.executor import submit
 
         return submit(run, plan)
 
     def submit_sweep(self, sweep: Sweep, plan: LaunchPlan) -> None:
-        from segctl.launch.slurm_array import submit
+        from segctl.launch.slurm.array import submit
 
         submit(sweep, plan)
 
     def look(self, records: Sequence[Records], now: float, max_age: float) -> list[Sight]:
-        from segctl.launch.slurm_look import look
+        from segctl.launch.slurm.look import look
 
         return look(records, now, max_age)
 
     def cancel(self, run: Run, records: Records) -> None:
-        from segctl.launch.slurm_cancel import cancel_all
+        from segctl.launch.slurm.cancel import cancel_all
 
         cancel_all([(run, records)])
 
     def cancel_all(self, jobs: Sequence[tuple[Run, Records]]) -> None:
-        from segctl.launch.slurm_cancel import cancel_all
+        from segctl.launch.slurm.cancel import cancel_all
 
         cancel_all(jobs)
 
     def requeue(self, run: Run, records: Records) -> None:
-        from segctl.launch.slurm_cancel import requeue
+        from segctl.launch.slurm.cancel import requeue
 
         requeue(run, records)
 

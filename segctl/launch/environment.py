@@ -6,8 +6,8 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from segctl.launch.local.processes import RUN_MARK, SUPERVISOR_MARK
 from segctl.launch.plan import LaunchPlan
-from segctl.launch.processes import RUN_MARK, SUPERVISOR_MARK
 from segctl.runs import attempt
 from segctl.runs.attempt import Attempt
 

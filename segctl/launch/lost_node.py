@@ -6,7 +6,7 @@ import signal
 from collections.abc import Callable, Mapping
 
 from segctl.errors import RunError
-from segctl.launch.slurm_commands import said_by
+from segctl.launch.slurm.commands import said_by
 from segctl.runs.process import ProcessId, send
 from segctl.runs.records import Records
 

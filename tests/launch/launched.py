@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from segctl.launch import backends
+from segctl.launch.local.processes import kill_strays
 from segctl.launch.plan import LaunchPlan
-from segctl.launch.processes import kill_strays
 from segctl.runs import store
 from segctl.runs.files import read_json
 from segctl.runs.process import ProcessId, alive, send

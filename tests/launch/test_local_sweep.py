@@ -10,8 +10,8 @@ import pytest
 
 from segctl.cancel import cancel_sweep
 from segctl.errors import LaunchError, RunError
-from segctl.launch import local
 from segctl.launch.backends import backend
+from segctl.launch.local import executor as local
 from segctl.launch.plan import LaunchPlan
 from segctl.runs import sweeps
 from segctl.runs.files import read_json

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from segctl.launch.processes import RUN_MARK, SUPERVISOR_MARK, kill_strays
+from segctl.launch.local.processes import RUN_MARK, SUPERVISOR_MARK, kill_strays
 
 
 def test_jobs_that_a_job_has_submitted_are_not_its_own(tmp_path: Path) -> None:
@@ -15,7 +15,7 @@ def test_jobs_that_a_job_has_submitted_are_not_its_own(tmp_path: Path) -> None:
     code = f"""
 import os, subprocess, sys
 from pathlib import Path
-from segctl.launch.processes import adopt_orphans, kill_job
+from segctl.launch.local.processes import adopt_orphans, kill_job
 adopt_orphans()
 def sleeper(**environment): return subprocess.Popen(["sleep", "60"], env={{**os.environ, **environment}})
 own = sleeper()

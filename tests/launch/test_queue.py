@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from segctl.errors import LaunchError
-from segctl.launch.queue import Decision, Standing, Wish, decide, enter
+from segctl.launch.local.queue import Decision, Standing, Wish, decide, enter
 
 
 def cpu(slots: int) -> Wish:
@@ -85,7 +85,7 @@ def test_a_job_that_its_groups_limit_keeps_back_lets_others_pass() -> None:
 
 def test_what_a_killed_process_held_is_free() -> None:
     code = (
-        "import time; from segctl.launch.queue import Wish, enter\n"
+        "import time; from segctl.launch.local.queue import Wish, enter\n"
         "ticket = enter(Wish((), 1, 'first')); print(ticket.try_start().start, flush=True); time.sleep(60)"
     )
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as holder:

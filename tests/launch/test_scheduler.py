@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from segctl.launch import scheduler
-from segctl.launch.scheduler import NoAnswerError, expand, known_users, parse_sacct, parse_squeue
+from segctl.launch.slurm import scheduler
+from segctl.launch.slurm.scheduler import NoAnswerError, expand, known_users, parse_sacct, parse_squeue
 
 ME = pwd.getpwuid(os.getuid()).pw_name
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from segctl.launch import sightings
-from segctl.launch.sightings import Wanted, ask
+from segctl.launch.slurm import sightings
+from segctl.launch.slurm.sightings import Wanted, ask
 from segctl.runs.process import user_name
 
 ME = user_name()

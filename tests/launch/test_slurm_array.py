@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from segctl.launch.plan import LaunchPlan
-from segctl.launch.slurm_array import Array, arrays, text_of
+from segctl.launch.slurm.array import Array, arrays, text_of
 
 
 @pytest.mark.parametrize(
@@ -36,4 +36,4 @@ def test_each_element_finds_its_run_and_no_more_run_than_may() -> None:
     ]
     assert lines[-2] == "module load x"
     assert lines[-1].startswith("exec ")
-    assert lines[-1].endswith("segctl.launch.leader --sweep '/runs/the sweep' 1000")
+    assert lines[-1].endswith("segctl.launch.slurm.leader --sweep '/runs/the sweep' 1000")

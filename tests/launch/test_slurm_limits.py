@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from segctl.config.schema import Launch
-from segctl.launch.slurm_limits import Request, problems, without_time_limit
-from segctl.launch.slurm_partitions import NodeGroup, Partition, duration, gpus_of, megabytes, parse_sinfo
-from segctl.launch.slurm_plan import plan_slurm
+from segctl.launch.slurm.limits import Request, problems, without_time_limit
+from segctl.launch.slurm.partitions import NodeGroup, Partition, duration, gpus_of, megabytes, parse_sinfo
+from segctl.launch.slurm.plan import plan_slurm
 
 SINFO = """\
 cpu*|up|infinite|1:00:00|1-infinite|10|32|128000|mix|(null)

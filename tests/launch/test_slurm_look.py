@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from segctl.launch.scheduler import Job
-from segctl.launch.sightings import Answer
-from segctl.launch.slurm_look import interpret
+from segctl.launch.slurm.look import interpret
+from segctl.launch.slurm.scheduler import Job
+from segctl.launch.slurm.sightings import Answer
 from segctl.runs.records import Records
 from segctl.runs.state import Derived, Sight, derive
 

@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from segctl.launch.srun_report import TaskEnd, read
+from segctl.launch.slurm.srun_report import TaskEnd, read
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from submitit.core import plugins
 
 from segctl.errors import LaunchError
 from segctl.launch.environment import EXECUTOR, cleaned
-from segctl.launch.local import SegctlLocalExecutor, SegctlLocalJob
+from segctl.launch.local.executor import SegctlLocalExecutor, SegctlLocalJob
 
 if TYPE_CHECKING:
     from launched import Jobs
@@ -33,7 +33,7 @@ def test_other_programs_get_the_executor_they_always_got(tmp_path: Path) -> None
 def test_the_hook_needs_no_torch() -> None:
     code = (
         "import sys; sys.modules['torch'] = None\n"
-        "import segctl.launch.local, segctl.launch.supervisor, segctl.launch.payload\n"
+        "import segctl.launch.local.executor, segctl.launch.local.supervisor, segctl.launch.payload\n"
         "print([name for name in ('pydantic', 'typer', 'rich') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

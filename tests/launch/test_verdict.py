@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from segctl.launch.outcome import Ended
-from segctl.launch.verdict import Facts, decide
+from segctl.launch.slurm.verdict import Facts, decide
 
 DONE = [Ended(0, 0, finished=True), Ended(1, 0, finished=True)]
 SAVED = [Ended(0, 75, asked=True), Ended(1, 75, asked=True)]

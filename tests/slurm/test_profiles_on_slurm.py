@@ -19,9 +19,9 @@ from trained import SEGCTL, Training
 import segctl as api
 from segctl.config.schema import Launch
 from segctl.errors import LaunchError
-from segctl.launch import slurm_probe
-from segctl.launch.slurm_limits import refuse
-from segctl.launch.slurm_plan import plan_slurm
+from segctl.launch.slurm import probe_job as slurm_probe
+from segctl.launch.slurm.limits import refuse
+from segctl.launch.slurm.plan import plan_slurm
 from segctl.profile_check import Check, check_profile
 
 PROFILES = """
@@ -219,7 +219,7 @@ def test_a_runs_folder_that_nodes_do_not_see_is_found_out(cluster: Cluster, tmp_
         import subprocess, sys
         subprocess.run(["mount", "-t", "tmpfs", "tmpfs", {str(runs)!r}], check=True)
         from segctl.cli.app import main
-        from segctl.launch import slurm_probe
+        from segctl.launch.slurm import probe_job as slurm_probe
         slurm_probe.FILE_SECONDS = 1.0
         sys.exit(main(["profiles", "check", "pair", "--json", "--runs-dir", {str(runs)!r}]))
     """

@@ -18,7 +18,7 @@ import pytest
 from projects import GIT, git, write
 
 from segctl.cancel import cancel
-from segctl.launch.queue import Wish, enter
+from segctl.launch.local.queue import Wish, enter
 from segctl.runs.run import Run
 from segctl.status import of
 

@@ -2,7 +2,7 @@
 
 submitit pickles the one call, sends a batch script, starts as each rank and says who that rank is. Everything that it
 would decide by itself (when a job is requeued, what a signal means, how a job stands) is segctl's:
-`segctl.launch.leader` is the batch script, and `segctl.launch.slurm_look` asks SLURM.
+`segctl.launch.slurm.leader` is the batch script, and `segctl.launch.slurm.look` asks SLURM.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from submitit.slurm import slurm
 from segctl.errors import LaunchError, RunError
 from segctl.launch import payload
 from segctl.launch.backends import observe
-from segctl.launch.chain import slurm_dependency
 from segctl.launch.environment import cleaned
+from segctl.launch.local.supervisor import lock_run
 from segctl.launch.plan import LaunchPlan
-from segctl.launch.sightings import cluster_name
-from segctl.launch.slurm_plan import job_name, leader_command, script
+from segctl.launch.slurm.chain import slurm_dependency
+from segctl.launch.slurm.plan import job_name, leader_command, script
+from segctl.launch.slurm.sightings import cluster_name
 from segctl.launch.submission import AttemptRecord, Submission
-from segctl.launch.supervisor import lock_run
 from segctl.runs.code import snapshot_lines
 from segctl.runs.process import hostname, user_name
 from segctl.runs.run import Run
@@ -41,7 +41,7 @@ def submit(run: Run, plan: LaunchPlan) -> Submission:
 
     Args:
         run: Its directory must be visible from the nodes.
-        plan: From `segctl.launch.slurm_plan`.
+        plan: From `segctl.launch.slurm.plan`.
 
     Raises:
         LaunchError: SLURM does not take the job, or is not there. The run is then as it was before.

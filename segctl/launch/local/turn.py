@@ -13,9 +13,9 @@ import signal
 import time
 
 from segctl.launch.inbox import Inbox, stop_grace
+from segctl.launch.local.ranks import Ranks
 from segctl.launch.outcome import Outcome, judge
 from segctl.launch.plan import LaunchPlan
-from segctl.launch.ranks import Ranks
 from segctl.launch.restarts import AT_LIMIT, BY_REQUEST
 from segctl.launch.state_file import StateFile
 from segctl.runs.attempt import Attempt

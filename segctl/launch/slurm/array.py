@@ -20,12 +20,12 @@ from submitit.core.utils import DelayedSubmission, JobPaths
 
 from segctl.errors import LaunchError
 from segctl.launch import payload
-from segctl.launch.chain import slurm_dependency
 from segctl.launch.plan import LaunchPlan
-from segctl.launch.sightings import cluster_name
-from segctl.launch.slurm import require, sbatch
-from segctl.launch.slurm_commands import said_by
-from segctl.launch.slurm_plan import array_name, element_command, script
+from segctl.launch.slurm.chain import slurm_dependency
+from segctl.launch.slurm.commands import said_by
+from segctl.launch.slurm.executor import require, sbatch
+from segctl.launch.slurm.plan import array_name, element_command, script
+from segctl.launch.slurm.sightings import cluster_name
 from segctl.launch.submission import AttemptRecord
 from segctl.runs.code import snapshot_lines
 from segctl.runs.process import hostname, user_name

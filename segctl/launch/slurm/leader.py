@@ -2,7 +2,7 @@
 
 SLURM decides when and where a job runs. The leader starts its ranks with srun, passes on the signal that asks them to
 save, judges how they ended, and has the job requeued where it should go on by itself. It plays the part that
-`segctl.launch.supervisor` plays on one's own machine, and writes the same supervisor.json.
+`segctl.launch.local.supervisor` plays on one's own machine, and writes the same supervisor.json.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from pathlib import Path
 from typing import Any
 
 from segctl.errors import RunError
-from segctl.launch import srun_report
 from segctl.launch.environment import cleaned
 from segctl.launch.inbox import Inbox, stop_grace
 from segctl.launch.outcome import STOPPED, Ended
 from segctl.launch.plan import LaunchPlan
 from segctl.launch.restarts import AT_LIMIT, AT_PREEMPTION, BY_REQUEST, newest_step, refusal
-from segctl.launch.slurm_plan import srun_command
-from segctl.launch.srun_report import SrunReport, TaskEnd
+from segctl.launch.slurm import srun_report
+from segctl.launch.slurm.plan import srun_command
+from segctl.launch.slurm.srun_report import SrunReport, TaskEnd
+from segctl.launch.slurm.verdict import Facts, Verdict, decide
 from segctl.launch.submission import planned
-from segctl.launch.verdict import Facts, Verdict, decide
 from segctl.runs import fence, sweeps
 from segctl.runs.attempt import Attempt
 from segctl.runs.blame import is_consequence
@@ -317,7 +317,7 @@ class Leader:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
-        prog="python -m segctl.launch.leader", description="Carries out a SLURM job of a run."
+        prog="python -m segctl.launch.slurm.leader", description="Carries out a SLURM job of a run."
     )
     parser.add_argument("run_dir", type=Path, nargs="?")
     parser.add_argument("attempt", type=int, nargs="?", default=1)

@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 
 from segctl.errors import LaunchError, did_you_mean, listing
 from segctl.launch.plan import LaunchPlan
-from segctl.launch.slurm_commands import said_by
-from segctl.launch.slurm_partitions import (
+from segctl.launch.slurm.commands import said_by
+from segctl.launch.slurm.partitions import (
     NodeGroup,
     Partition,
     duration,

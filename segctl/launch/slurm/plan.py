@@ -131,12 +131,12 @@ def _option(name: str, value: str | bool) -> str:
 
 
 def leader_command(run: str, number: int) -> tuple[str, ...]:
-    return python_module("segctl.launch.leader", run, str(number))
+    return python_module("segctl.launch.slurm.leader", run, str(number))
 
 
 def element_command(sweep: str, first: int) -> tuple[str, ...]:
     """The leader of an array's elements: each finds its run in the sweep's table, from place `first` on."""
-    return python_module("segctl.launch.leader", "--sweep", sweep, str(first))
+    return python_module("segctl.launch.slurm.leader", "--sweep", sweep, str(first))
 
 
 def srun_command(run: Run, plan: LaunchPlan, this: Attempt) -> tuple[str, ...]:

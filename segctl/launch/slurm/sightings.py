@@ -17,8 +17,8 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from segctl.launch import scheduler
-from segctl.launch.scheduler import Job, NoAnswerError
+from segctl.launch.slurm import scheduler
+from segctl.launch.slurm.scheduler import Job, NoAnswerError
 from segctl.runs.files import cache_folder, read_json, write_json
 
 QUEUE_TIMEOUT = 3.0  # seconds; a slurmctld that does not answer must not keep `segctl status` for more than 5

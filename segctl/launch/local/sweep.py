@@ -6,9 +6,9 @@ import contextlib
 from collections.abc import Sequence
 
 from segctl.errors import SegctlError
-from segctl.launch import local
+from segctl.launch.local import executor as local
+from segctl.launch.local.watch import cancel_all
 from segctl.launch.plan import LaunchPlan
-from segctl.launch.watch import cancel_all
 from segctl.runs.records import read
 from segctl.runs.run import Run
 from segctl.runs.sweeps import Sweep

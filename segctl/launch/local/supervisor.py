@@ -1,9 +1,9 @@
 """The process that carries a job out on this machine: waits for its turn, starts the ranks, and ends after them.
 
-It is started by `segctl.launch.local` in a session of its own, so that neither the end of the terminal nor Ctrl-C
-reaches it. It plays the scheduler's part: what it knows stands in supervisor.json. SIGTERM asks it to stop the job with
-a checkpoint (twice: now). At SIGUSR2, and ahead of the time limit, the job saves, and waits for its next turn at the
-end of the queue.
+It is started by `segctl.launch.local.executor` in a session of its own, so that neither the end of the terminal nor
+Ctrl-C reaches it. It plays the scheduler's part: what it knows stands in supervisor.json. SIGTERM asks it to stop the
+job with a checkpoint (twice: now). At SIGUSR2, and ahead of the time limit, the job saves, and waits for its next turn
+at the end of the queue.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from pathlib import Path
 from typing import Any
 
 from segctl.errors import SegctlError
-from segctl.launch import queue
 from segctl.launch.backends import observe
 from segctl.launch.inbox import Inbox, stop_grace
+from segctl.launch.local import queue
+from segctl.launch.local.processes import adopt_orphans, kill_job
+from segctl.launch.local.turn import Turn
 from segctl.launch.outcome import Outcome
 from segctl.launch.plan import LaunchPlan
-from segctl.launch.processes import adopt_orphans, kill_job
 from segctl.launch.restarts import newest_step, settle
 from segctl.launch.state_file import StateFile
 from segctl.launch.submission import planned
-from segctl.launch.turn import Turn
 from segctl.runs.attempt import Attempt
 from segctl.runs.files import read_json
 from segctl.runs.process import hostname, identify
@@ -170,7 +170,7 @@ class Supervisor:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
-        prog="python -m segctl.launch.supervisor", description="Carries out one attempt of a run."
+        prog="python -m segctl.launch.local.supervisor", description="Carries out one attempt of a run."
     )
     parser.add_argument("run_dir", type=Path)
     parser.add_argument("attempt", type=int)

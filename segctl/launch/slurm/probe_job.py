@@ -1,7 +1,7 @@
 """A short job on as many nodes as a run would have, which finds out whether they see what a run needs.
 
 Each node first leaves a mark in a folder beside the runs (the shell does, so that a Python which does not start is told
-from a folder that is not there), then `segctl.launch.probe` writes what it finds.
+from a folder that is not there), then `segctl.launch.slurm.probe` writes what it finds.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from typing import Any
 
 from segctl.errors import LaunchError
 from segctl.launch.plan import LaunchPlan, python_module, task_command
-from segctl.launch.slurm_commands import environment, said_by
-from segctl.launch.slurm_partitions import duration
-from segctl.launch.slurm_words import waits
+from segctl.launch.slurm.commands import environment, said_by
+from segctl.launch.slurm.partitions import duration
+from segctl.launch.slurm.words import waits
 from segctl.runs.files import read_json
 
 __all__ = ["NodeWord", "ProbeResult", "probe", "script"]
@@ -112,7 +112,7 @@ def script(plan: LaunchPlan, folder: Path, name: str, seconds: int) -> str:
         "no-requeue": True,
     }
     container = plan.command[: -len(task_command(""))]
-    look = (*container, *python_module("segctl.launch.probe", str(folder)))
+    look = (*container, *python_module("segctl.launch.slurm.probe", str(folder)))
     task = ("sh", "-c", 'echo > "$1/$SLURMD_NODENAME.seen"; shift; exec "$@"', "sh", str(folder), *look)
     srun = ("srun", "--kill-on-bad-exit=0", "--input=none", f"--output={folder}/%N.log", f"--cpus-per-task={cores}")
     return "\n".join(

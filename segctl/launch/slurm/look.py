@@ -10,10 +10,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from segctl.launch import sightings
-from segctl.launch.scheduler import Job
-from segctl.launch.sightings import Answer, Wanted
-from segctl.launch.slurm_words import interrupted, waits
+from segctl.launch.slurm import sightings
+from segctl.launch.slurm.scheduler import Job
+from segctl.launch.slurm.sightings import Answer, Wanted
+from segctl.launch.slurm.words import interrupted, waits
 from segctl.runs.records import Records
 from segctl.runs.state import Allocation, Sight, State, duration
 

@@ -2,7 +2,7 @@
 
 submitit's own local executor runs a controller in the terminal's process group, keeps the job's state in the submitting
 process's memory, ends jobs after two minutes and numbers GPUs anew. Here submitit does what it is good at: it carries
-the call, starts as each rank and says who that rank is. The rest is `segctl.launch.supervisor`'s, a process that
+the call, starts as each rank and says who that rank is. The rest is `segctl.launch.local.supervisor`'s, a process that
 belongs to no terminal.
 """
 
@@ -22,8 +22,8 @@ from submitit.core import core, job_environment, utils
 from segctl.errors import LaunchError, RunError
 from segctl.launch import payload
 from segctl.launch.environment import JOB_VARIABLES, cleaned, job_id
+from segctl.launch.local.processes import SUPERVISOR_MARK
 from segctl.launch.plan import LaunchPlan, python_module, task_command
-from segctl.launch.processes import SUPERVISOR_MARK
 from segctl.launch.submission import AttemptRecord, Submission
 from segctl.runs.files import read_json
 from segctl.runs.process import identify
@@ -41,7 +41,7 @@ def submit(run: Run, plan: LaunchPlan) -> Submission:
         LaunchError: It could not be started. The run is then as it was before.
         RunError: An earlier attempt is still running.
     """
-    from segctl.launch.supervisor import lock_run
+    from segctl.launch.local.supervisor import lock_run
 
     run = Run(run.path.resolve())
     try:
@@ -148,7 +148,7 @@ class SegctlLocalJob(core.Job[Any]):
 
     def release(self) -> None:
         """Lets the supervisor begin, now that all it needs is in place."""
-        from segctl.launch.supervisor import GO
+        from segctl.launch.local.supervisor import GO
 
         assert self.supervisor is not None
         assert self.supervisor.stdin is not None
@@ -173,7 +173,7 @@ class SegctlLocalJob(core.Job[Any]):
         return {"jobState": self.state}
 
     def cancel(self, check: bool = True) -> None:
-        from segctl.launch.watch import cancel
+        from segctl.launch.local.watch import cancel
 
         cancel(self._run(), read_records(self._run()))
 
@@ -219,7 +219,7 @@ class SegctlLocalExecutor(core.PicklingExecutor):
         attempt, lock = int(self.parameters["attempt"]), int(self.parameters["lock_fd"])
         with run.supervisor_log.open("ab") as log:
             supervisor = subprocess.Popen(
-                python_module("segctl.launch.supervisor", str(run.path), str(attempt), "--lock-fd", str(lock)),
+                python_module("segctl.launch.local.supervisor", str(run.path), str(attempt), "--lock-fd", str(lock)),
                 env={**cleaned(os.environ), SUPERVISOR_MARK: str(run.path)},
                 stdin=subprocess.PIPE,
                 stdout=log,

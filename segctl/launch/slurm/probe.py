@@ -1,4 +1,4 @@
-"""What a node looks like from inside a job: run there by a probe of `segctl.launch.slurm_probe`, as its ranks would be.
+"""What a node looks like from inside a job: run there by a job of `segctl.launch.slurm.probe_job`, as its ranks would.
 
 Light, and torch is tried in a process of its own: one that crashes while it is imported must not take the answer along.
 """

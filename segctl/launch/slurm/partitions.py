@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from segctl.config.time_limit import parse_time_limit
 from segctl.errors import LaunchError
-from segctl.launch.slurm_commands import Said, said_by
+from segctl.launch.slurm.commands import Said, said_by
 
 # name, availability, time limit, default time, job size, nodes, CPUs, memory, nodes' state, generic resources
 _FORMAT = "%P|%a|%l|%L|%s|%D|%c|%m|%t|%G"

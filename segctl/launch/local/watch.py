@@ -155,6 +155,6 @@ def _patience(run: Run) -> float:
 
 def _end_strays(run: Run) -> None:
     """What a job left whose supervisor was killed."""
-    from segctl.launch.processes import kill_strays
+    from segctl.launch.local.processes import kill_strays
 
     kill_strays(run.path)

@@ -1,6 +1,6 @@
 """What SLURM says of jobs: `squeue` and `sacct`, each asked once for all of them, and their answers read.
 
-When they are asked, and what is kept of the answers, stands in `segctl.launch.sightings`.
+When they are asked, and what is kept of the answers, stands in `segctl.launch.slurm.sightings`.
 """
 
 from __future__ import annotations

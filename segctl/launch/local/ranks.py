@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from segctl.launch.environment import job_id, of_rank
+from segctl.launch.local.processes import bury, dies_with
 from segctl.launch.outcome import Ended
 from segctl.launch.plan import LaunchPlan, task_command
-from segctl.launch.processes import bury, dies_with
 from segctl.runs.attempt import Attempt
 from segctl.runs.blame import is_consequence
 from segctl.runs.code import with_snapshot

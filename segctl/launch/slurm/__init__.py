@@ -1,0 +1,1 @@
+"""A SLURM cluster, through submitit. See README.md one folder up."""
