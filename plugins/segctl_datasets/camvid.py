@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from segctl.errors import DataError
 from segctl.plugin import Archive
 
+from .linking import link_up
 from .pairs import Pair, PairDataset, check_split, read_list, refuse_missing
 
 __all__ = ["CamVid"]
@@ -70,11 +69,7 @@ class CamVid(PairDataset):
     @classmethod
     def prepare(cls, root: Path, progress: Callable[[int, int], None]) -> None:
         """Links what the archive holds two folders down to where it is read."""
-        entries = sorted(os.listdir(root / _UNPACKED), key=lambda name: (name in cls.layout, name))  # what tells: last
-        for number, entry in enumerate(entries, 1):
-            with contextlib.suppress(FileExistsError):
-                os.symlink(f"{_UNPACKED}/{entry}", root / entry)
-            progress(number, len(entries))
+        link_up(root, _UNPACKED, cls.layout, progress)
 
     def __init__(self, root: Path, split: str) -> None:
         check_split("camvid", split, self.splits)

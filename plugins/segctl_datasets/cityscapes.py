@@ -11,10 +11,11 @@ from segctl.plugin import Archive
 from .labels import ValueTable
 from .pairs import Pair, PairDataset, check_split, refuse_missing
 
-__all__ = ["Cityscapes"]
+__all__ = ["LABEL_IDS", "Cityscapes"]
 
 _IMAGE, _MASK = "_leftImg8bit.png", "_gtFine_labelIds.png"
-_LABEL_IDS = range(-1, 34)  # all that the benchmark's labels.py declares; -1, the licence plate, is stored as 255
+# All that the benchmark's labels.py declares, as stored in 8 bits: -1, the licence plate, is 255.
+LABEL_IDS = (*range(34), 255)
 
 
 class Cityscapes(PairDataset):
@@ -112,4 +113,4 @@ class Cityscapes(PairDataset):
         ]
         refuse_missing(Path(root), pairs, f"the mask of an image in {images}")
         classes = {label: index for index, label in enumerate(self.labels)}
-        super().__init__(root, split, pairs, ValueTable(classes, ignored=[id % 256 for id in _LABEL_IDS]))
+        super().__init__(root, split, pairs, ValueTable(classes, ignored=LABEL_IDS))

@@ -20,7 +20,7 @@ __all__ = ["Pair", "PairDataset", "check_split", "pairs_by_stem", "read_list", "
 
 
 class Pair(NamedTuple):
-    """A sample's name, and its two files relative to the data set's root."""
+    """A sample's name and its two files relative to the data set's root; without public labels `mask` is empty."""
 
     name: str
     image: str
@@ -40,6 +40,7 @@ class PairDataset:
     classes: tuple[str, ...] = ()
     ignore_index: int = 255
     splits: Mapping[str, int | None] = {}
+    unlabelled_splits: Mapping[str, int | None] = {}
 
     def __init__(self, root: Path, split: str, pairs: Sequence[Pair], table: ValueTable | None = None) -> None:
         self.root = Path(root)
@@ -47,7 +48,7 @@ class PairDataset:
         self.pairs = tuple(pairs)
         self.notices: tuple[str, ...] = ()
         self._table = table or ValueTable.as_stored(len(self.classes), self.ignore_index)
-        published = self.splits.get(split)
+        published = {**self.splits, **self.unlabelled_splits}.get(split)
         if published is not None and published != len(self.pairs):
             self.notices += (f"{split} has {len(self.pairs)} samples here, {published} are published.",)
 
@@ -60,15 +61,20 @@ class PairDataset:
     def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         """Image (H, W, 3) uint8 RGB and mask (H, W) uint8 of class indices and `ignore_index`.
 
+        Where labels are not public, the mask ignores every pixel.
+
         Raises:
             DataError: A file is missing or damaged, the sizes differ, or the mask holds an undeclared value.
         """
         pair = self.pairs[index]
+        if not pair.mask:
+            return self._unlabelled(pair)
         return self._read(self.root / pair.image, self.root / pair.mask)
 
     def mask(self, index: int) -> np.ndarray:
         """The mask of a sample without its image, which takes longer to decode. Raises as `__getitem__` does."""
-        return self._mask(self.root / self.pairs[index].mask)
+        pair = self.pairs[index]
+        return self._mask(self.root / pair.mask) if pair.mask else self._unlabelled(pair)[1]
 
     def files(self, index: int) -> tuple[str, str]:
         """Paths of the image and the mask, relative to `root`."""
@@ -82,13 +88,17 @@ class PairDataset:
         """
         digest = hashlib.sha256(repr((str(self.root.absolute()), self._meaning())).encode())
         try:
-            for pair in self.pairs:
+            for pair in (pair for pair in self.pairs if pair.mask):
                 file = os.stat(self.root / pair.mask)
                 # The time of change too: a copy may keep the time of modification.
                 digest.update(repr((pair.mask, file.st_size, file.st_mtime_ns, file.st_ctime_ns)).encode())
         except OSError:
             return None
         return digest.hexdigest()
+
+    def _unlabelled(self, pair: Pair) -> tuple[np.ndarray, np.ndarray]:
+        image = read_image(self.root / pair.image)
+        return image, np.full(image.shape[:2], self.ignore_index, np.uint8)
 
     def _meaning(self) -> object:
         """What stored values stand for, as something whose repr tells it."""
@@ -139,8 +149,11 @@ def read_list(path: Path) -> list[tuple[int, str]]:
     return entries
 
 
-def pairs_by_stem(root: Path, images: str, image_suffix: str, masks: str, mask_suffix: str) -> list[Pair]:
+def pairs_by_stem(root: Path, images: str, image_suffix: str, masks: str | None, mask_suffix: str) -> list[Pair]:
     """Each image of the folder `images` with the mask of the same name in the folder `masks`, sorted by name.
+
+    Args:
+        masks: None where labels are not public.
 
     Raises:
         DataError: There is no image, or one without its mask.
@@ -151,7 +164,8 @@ def pairs_by_stem(root: Path, images: str, image_suffix: str, masks: str, mask_s
         raise DataError(
             f"There is no *{image_suffix} in {folder}.", "The data set is incomplete, or has no such split."
         )
-    pairs = [Pair(stem, f"{images}/{stem}{image_suffix}", f"{masks}/{stem}{mask_suffix}") for stem in stems]
+    mask_of = {stem: f"{masks}/{stem}{mask_suffix}" if masks else "" for stem in stems}
+    pairs = [Pair(stem, f"{images}/{stem}{image_suffix}", mask_of[stem]) for stem in stems]
     refuse_missing(root, pairs, f"the mask of an image in {folder}")
     return pairs
 
@@ -166,7 +180,7 @@ def refuse_missing(root: Path, pairs: Sequence[Pair], why: str) -> None:
         return
     folders: dict[str, set[str]] = {}
     missing = []
-    for path in (path for pair in pairs for path in (pair.image, pair.mask)):
+    for path in (path for pair in pairs for path in (pair.image, pair.mask) if path):
         folder, name = os.path.split(path)
         if folder not in folders:
             folders[folder] = _names_in(root / folder)

@@ -5,6 +5,7 @@ Masks are read as stored: palette masks give the index, not the colour. What the
 
 from __future__ import annotations
 
+import io
 import struct
 import zlib
 from collections.abc import Callable
@@ -15,11 +16,14 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from segctl.errors import DataError
 
+from .png import decode_png
+
 __all__ = ["read_image", "read_mask"]
 
 # What Pillow raises for files that are cut short, damaged or not images at all.
 _DAMAGED = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, zlib.error)
 _EXIF_ORIENTATION = 0x0112
+_PNG_METADATA = (b"eXIf", b"tEXt", b"zTXt", b"iTXt")  # the chunks of a PNG file in which an orientation may be
 
 
 def read_image(path: Path, *, upright: Callable[[int, tuple[int, int]], bool] | None = None) -> np.ndarray:
@@ -38,7 +42,12 @@ def read_image(path: Path, *, upright: Callable[[int, tuple[int, int]], bool] | 
         DataError: The file is missing, unreadable, damaged, or holds floating-point pixels.
     """
     try:
-        with _open(path) as file:
+        content = path.read_bytes()
+        if not (upright and any(chunk in content for chunk in _PNG_METADATA)):
+            pixels = decode_png(content, "RGB")
+            if pixels is not None:
+                return pixels
+        with _open(path, content) as file:
             picture = ImageOps.exif_transpose(file) if upright and _turned(file, upright) else file
             if picture.mode.startswith("I"):
                 return _grey16(path, np.asarray(picture))
@@ -59,7 +68,11 @@ def read_mask(path: Path, *, as_colors: bool = False) -> np.ndarray:
         DataError: The file is missing, unreadable, damaged, partly transparent, or has values beyond 255.
     """
     try:
-        with _open(path) as file:
+        content = path.read_bytes()
+        fast = decode_png(content, "values")
+        if fast is not None:
+            return fast
+        with _open(path, content) as file:
             values = _mask_values(path, file, as_colors)
     except _DAMAGED as error:
         raise _unreadable(path, error) from error
@@ -79,9 +92,9 @@ def _turned(file: Image.Image, upright: Callable[[int, tuple[int, int]], bool]) 
     return orientation in range(2, 9) and upright(orientation, (file.height, file.width))
 
 
-def _open(path: Path) -> Image.Image:
+def _open(path: Path, content: bytes) -> Image.Image:
     try:
-        return Image.open(path)
+        return Image.open(io.BytesIO(content))
     except Image.DecompressionBombError as error:
         raise DataError(f"{path} is too large to be decoded: {error}", "Cut it into tiles.") from error
 

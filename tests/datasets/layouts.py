@@ -49,3 +49,31 @@ def sbd(root: Path, train: Sequence[str], val: Sequence[str], rows: Rows = ((0, 
         savemat(folder / "cls" / f"{name}.mat", {"GTcls": segmentation})
     lines(folder / "train.txt", *train)
     lines(folder / "val.txt", *val)
+
+
+def sbu_shadow(root: Path, rows: Rows = ((0, 127), (128, 255))) -> None:
+    for folder, name in (("SBUTrain4KRecoveredSmall", "lssd1"), ("SBU-Test", "lssd2")):
+        photo(root / folder / "ShadowImages" / f"{name}.jpg")
+        mask(root / folder / "ShadowMasks" / f"{name}.png", rows)
+
+
+def lip(root: Path, rows: Rows = ((0, 14), (15, 19))) -> None:
+    for split in ("train", "val"):
+        photo(root / "TrainVal_images" / f"{split}_images" / f"{split}_1.jpg")
+        mask(root / "TrainVal_parsing_annotations" / f"{split}_segmentations" / f"{split}_1.png", rows)
+
+
+def kitti(root: Path, rows: Rows = ((7, 26), (0, 33))) -> None:
+    photo(root / "training" / "image_2" / "000000_10.png")
+    mask(root / "training" / "semantic" / "000000_10.png", rows)
+    photo(root / "testing" / "image_2" / "000000_10.png")
+
+
+def oxford_pet(root: Path, rows: Rows = ((1, 2), (3, 1))) -> None:
+    for name in ("Abyssinian_100", "beagle_7", "Birman_3"):
+        photo(root / "images" / f"{name}.jpg")
+        mask(root / "annotations" / "trimaps" / f"{name}.png", rows)
+    mask(root / "annotations" / "trimaps" / "._beagle_7.png", rows)  # the archive holds such left-overs
+    lines(root / "annotations" / "list.txt", "#Image CLASS-ID SPECIES BREED ID", "Abyssinian_100 1 1 1")
+    lines(root / "annotations" / "trainval.txt", "beagle_7 5 2 2", "Abyssinian_100 1 1 1")
+    lines(root / "annotations" / "test.txt", "Birman_3 8 1 4")
