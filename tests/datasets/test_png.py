@@ -1,0 +1,80 @@
+"""PNG files decoded the fast way hold Pillow's values, and what only Pillow can decode is left to it."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, PngImagePlugin
+
+from segctl_datasets.png import decode_png
+from segctl_datasets.reading import read_image, read_mask
+
+NOISE = np.random.default_rng(0).integers(0, 256, (9, 7, 3), dtype=np.uint8)
+RGB, GREY = Image.fromarray(NOISE), Image.fromarray(NOISE[..., 0])
+
+
+def encoded(picture: Image.Image, **options: object) -> bytes:
+    file = io.BytesIO()
+    picture.save(file, "png", **options)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("options", [{}, {"transparency": (1, 2, 3)}, {"gamma": 0.5}, {"compress_level": 0}])
+def test_rgb_files_hold_pillows_pixels(options: dict[str, object]) -> None:
+    pixels = decode_png(encoded(RGB, **options), "RGB")
+    assert np.array_equal(pixels, NOISE)
+    assert pixels.flags.c_contiguous
+    assert pixels.flags.writeable
+
+
+def test_grey_and_palette_files_hold_the_stored_value() -> None:
+    palette = GREY.copy()
+    palette.putpalette([200, 100, 50] * 256)
+    for picture in (GREY, palette):
+        content = encoded(picture)
+        assert np.array_equal(decode_png(content, "values"), NOISE[..., 0])
+        assert decode_png(content, "RGB") is None
+
+
+@pytest.mark.parametrize("mode", ["1", "LA", "RGBA", "I;16"])
+def test_other_files_are_pillows(mode: str) -> None:
+    content = encoded(Image.new(mode, (3, 2)))
+    assert decode_png(content, "RGB") is None
+    assert decode_png(content, "values") is None
+
+
+def test_damaged_files_are_pillows() -> None:
+    content = encoded(RGB)
+    place = content.index(b"IDAT") + 20
+    spoilt = content[:place] + bytes([content[place] ^ 8]) + content[place + 1 :]
+    for damaged in (spoilt, content[:-40], content[:20], b"", b"GIF89a"):
+        assert decode_png(damaged, "RGB") is None
+
+
+def test_real_files_are_read_as_pillow_reads_them(test_data: Path) -> None:
+    files = [*(test_data / "camvid").glob("*/0001TP_00669*.png"), *(test_data / "samples").rglob("*.png")]
+    fast = 0
+    for path in files:
+        with Image.open(path) as picture:
+            if picture.mode == "RGB":
+                fast += decode_png(path.read_bytes(), "RGB") is not None
+                assert np.array_equal(read_image(path), np.asarray(picture)), path
+            elif picture.mode in ("L", "P"):
+                fast += decode_png(path.read_bytes(), "values") is not None
+                assert np.array_equal(read_mask(path), np.asarray(picture)), path
+    assert fast > 5
+
+
+def test_an_orientation_in_a_text_is_seen(tmp_path: Path) -> None:
+    """Pillow finds an orientation in EXIF, in a text of EXIF, and in XMP."""
+    xmp = PngImagePlugin.PngInfo()
+    xmp.add_itxt("XML:com.adobe.xmp", '<x tiff:Orientation="6"/>')
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for options in ({"pnginfo": xmp}, {"exif": exif}):
+        (tmp_path / "a.png").write_bytes(encoded(RGB, **options))
+        assert read_image(tmp_path / "a.png", upright=lambda orientation, size: True).shape == (7, 9, 3)
+        assert read_image(tmp_path / "a.png").shape == (9, 7, 3)
