@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from segctl.bench import bench as bench
     from segctl.cancel import cancel as cancel
     from segctl.cancel import cancel_sweep as cancel_sweep
+    from segctl.data_check.check import check_data as check_data
     from segctl.drill import drill as drill
     from segctl.export import export as export
     from segctl.logs import logs as logs
@@ -56,6 +57,7 @@ _COMMANDS = {
     "why": "segctl.why",
     "bench": "segctl.bench",
     "drill": "segctl.drill",
+    "check_data": "segctl.data_check.check",
     "import_weights": "segctl.weights",
     "export": "segctl.export",
     "dunet_upsampling": "segctl.upsampling",
@@ -66,6 +68,7 @@ __all__ = [
     "bench",
     "cancel",
     "cancel_sweep",
+    "check_data",
     "check_profile",
     "drill",
     "dunet_upsampling",

@@ -9,7 +9,21 @@ from typing import Annotated
 
 import typer
 
-from segctl.cli import bench, drill, evaluate, export, plugins, predict, profiles, recipes, runs, train, weights, why
+from segctl.cli import (
+    bench,
+    data,
+    drill,
+    evaluate,
+    export,
+    plugins,
+    predict,
+    profiles,
+    recipes,
+    runs,
+    train,
+    weights,
+    why,
+)
 from segctl.cli.argv import gather_plugin_options
 from segctl.cli.failures import guarded
 
@@ -34,6 +48,7 @@ app.command("recipes")(recipes.recipes)
 app.add_typer(plugins.app, name="plugins")
 app.add_typer(profiles.app, name="profiles")
 app.add_typer(weights.app, name="weights")
+app.add_typer(data.app, name="data")
 
 
 def _version(wanted: bool) -> None:
@@ -64,7 +79,7 @@ def _run(argv: Sequence[str]) -> int:
     # Not `app(...)`: Typer's own main turns Ctrl-C, a closed pipe and usage errors into exit codes that are not ours.
     command = typer.main.get_command(app)
     words = gather_plugin_options(argv)
-    words = [*words, "--help"] if words in ([], ["plugins"], ["profiles"], ["weights"]) else words
+    words = [*words, "--help"] if words in ([], ["plugins"], ["profiles"], ["weights"], ["data"]) else words
     with command.make_context("segctl", words) as context:
         command.invoke(context)
     return 0

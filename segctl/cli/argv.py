@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from segctl.errors import ConfigError
 
 GATHERED = "--plugin-option"
-COMMANDS = frozenset({"train", "eval", "bench", "drill", "weights"})
+COMMANDS = frozenset({"train", "eval", "bench", "drill", "weights", "data"})
 
 _PLUGIN_OPTION = re.compile(r"--(model|dataset|loss)\.([^=]+)(?:=(.*))?", re.DOTALL)
 

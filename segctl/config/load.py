@@ -27,7 +27,7 @@ from segctl.options import describe
 from segctl.plain_data import absolute, plain
 from segctl.plugin import model_traits
 
-__all__ = ["dump", "load", "recipes", "resolve", "resolve_model"]
+__all__ = ["dump", "load", "recipes", "resolve", "resolve_dataset", "resolve_model"]
 
 
 def resolve(
@@ -100,13 +100,22 @@ def resolve_model(flags: Mapping[str, Any]) -> Plugin:
         ConfigError: None is named, or an option is not acceptable.
         PluginError: It cannot be found or imported.
     """
+    return _alone("model", flags)
+
+
+def resolve_dataset(flags: Mapping[str, Any]) -> Plugin:
+    """The data set that flags name, likewise."""
+    return _alone("dataset", flags)
+
+
+def _alone(section: str, flags: Mapping[str, Any]) -> Plugin:
     tree: Tree = {}
     given: dict[Key, str | None] = {}
     apply(tree, from_flags(flags), _same_plugin, given)
-    if not _named(tree, "model"):
-        raise _not_named("model")
+    if not _named(tree, section):
+        raise _not_named(section)
     return _plugin(
-        "model", Plugin.model_validate(tree["model"]), {key: text for key, text in given.items() if text is not None}
+        section, Plugin.model_validate(tree[section]), {key: text for key, text in given.items() if text is not None}
     )
 
 

@@ -1,0 +1,81 @@
+"""``segctl data check|show``: looking at data before a GPU is spent on them."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Annotated, Any
+
+import typer
+
+from segctl.cli import options, output
+from segctl.cli.failures import USER_ERROR
+from segctl.cli.options import FILES, HOW, WHAT
+from segctl.errors import ConfigError
+
+app = typer.Typer(help="Look at data before a GPU is spent on them.")
+
+DatasetName = Annotated[
+    str, typer.Argument(metavar="NAME", help="See 'segctl plugins list datasets'.", show_default=False)
+]
+Splits = Annotated[
+    list[str] | None,
+    typer.Option("--split", metavar="SPLIT", help="Repeatable. Default: all there are.", rich_help_panel=WHAT),
+]
+Workers = Annotated[
+    int | None,
+    typer.Option("--workers", metavar="N", min=1, help="Processes. Default: one for each core.", rich_help_panel=HOW),
+]
+DataRoot = Annotated[
+    str | None,
+    typer.Option(
+        "--data-root",
+        metavar="DIR",
+        help="Folder of the data sets. Default: $SEGCTL_DATA, else data/.",
+        rich_help_panel=FILES,
+    ),
+]
+
+
+@app.command("check")
+def check(
+    context: typer.Context,
+    name: DatasetName,
+    split: Splits = None,
+    workers: Workers = None,
+    plugin_options: options.PluginOptions = [],  # noqa: B006 - Typer makes a new list
+    data_root: DataRoot = None,
+    as_json: options.Json = False,
+) -> None:
+    """Read every image and mask and say all that is wrong; leave with 1 where there are errors.
+
+    Options of the data set: --dataset.OPTION VALUE; see 'segctl plugins show NAME'.
+    """
+    from segctl.cli import data_report
+    from segctl.cli.data_progress import LookProgress
+    from segctl.data_check.check import check_data
+
+    with LookProgress("Checking") as progress:
+        report = check_data(
+            name,
+            splits=tuple(split or ()),
+            options=_dataset_options(context),
+            data_root=data_root,
+            workers=workers,
+            on_progress=progress,
+        )
+    if as_json:
+        counts = {level: report.count(level) for level in ("error", "warning", "note")}
+        output.document({**asdict(report), "counts": counts})
+    else:
+        console = output.results()
+        console.print(data_report.render(report, console.width))
+    if report.count("error"):
+        raise typer.Exit(USER_ERROR)
+
+
+def _dataset_options(context: typer.Context) -> dict[str, Any]:
+    given = options.configured({"plugin_options": context.params.get("plugin_options")})
+    foreign = [key for key in given if not key.startswith("dataset.")]
+    if foreign:
+        raise ConfigError(f"--{foreign[0]}: this takes options of data sets only.", "They begin with --dataset.")
+    return {key.removeprefix("dataset."): value for key, value in given.items()}
