@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -77,3 +78,24 @@ def oxford_pet(root: Path, rows: Rows = ((1, 2), (3, 1))) -> None:
     lines(root / "annotations" / "list.txt", "#Image CLASS-ID SPECIES BREED ID", "Abyssinian_100 1 1 1")
     lines(root / "annotations" / "trainval.txt", "beagle_7 5 2 2", "Abyssinian_100 1 1 1")
     lines(root / "annotations" / "test.txt", "Birman_3 8 1 4")
+
+
+def coco(root: Path, instances: dict[str, Sequence[dict[str, object]]], size: tuple[int, int] = (60, 40)) -> None:
+    """One photograph per name, such as ``train/000000000001``, with COCO's annotations."""
+    for split in ("train", "val"):
+        images, annotations = [], []
+        for number, (path, found) in enumerate(instances.items(), 1):
+            owner, name = path.split("/")
+            if owner == split:
+                photo(root / f"{split}2017" / f"{name}.jpg", size)
+                images.append({"id": number, "file_name": f"{name}.jpg", "width": size[0], "height": size[1]})
+                annotations += [{"iscrowd": 0, "id": 100 * number, **each, "image_id": number} for each in found]
+        (root / "annotations").mkdir(parents=True, exist_ok=True)
+        text = json.dumps({"images": images, "annotations": annotations, "categories": []})
+        (root / "annotations" / f"instances_{split}2017.json").write_text(text)
+
+
+def coco_stuff(root: Path, rows: Rows = ((0, 12), (255, 181))) -> None:
+    for split in ("train", "val"):
+        photo(root / f"{split}2017" / "000000000001.jpg")
+        mask(root / "stuffthingmaps" / f"{split}2017" / "000000000001.png", rows)
