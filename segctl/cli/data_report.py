@@ -24,7 +24,7 @@ def render(report: DataReport, width: int) -> Text:
     from rich.text import Text
 
     text = Text(no_wrap=True)
-    text.append(report.dataset, "bold").append(f" in {report.root}\n\n")
+    text.append(report.dataset, "bold").append(f" in {report.root}\n\n" if report.root else "\n\n")
     if report.splits:
         text.append_text(_splits(report, width)).append("\n\n")
         text.append_text(_classes(report, width)).append("\n")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -14,6 +15,8 @@ from segctl.data_check.findings import Case
 from segctl.data_check.sample import Seen, files_of
 
 __all__ = ["Samples", "lone_files", "repeated", "shared"]
+
+_MEASURED = re.compile(r"(^|[^a-z])(val|test|eval|dev)")  # in the name of a split that one measures on
 
 
 @dataclass
@@ -77,17 +80,18 @@ def _same_names(samples: Samples) -> Iterator[Case]:
             yield Case("same-name", samples.name, samples.file(index), what)
 
 
-def shared(one: Samples, other: Samples, *, trained: str, held_out: Collection[str], asked: bool) -> Iterator[Case]:
+def shared(one: Samples, other: Samples, *, trained: str, evaluated: str, asked: bool) -> Iterator[Case]:
     """Pictures that two splits share, and names that stand for different pictures.
 
-    Sharing is a leak where the one is the split to train on and the other one that is held out, or where the user
-    named both. Of two others it is worth a warning; a split that has all of another one's files (trainval) is made so.
+    Sharing is a leak where the one is the split to train on and the other the one to evaluate on, or called val or
+    test; or where the user named both. Of others it is worth a warning if one of them is made to measure on, unless it
+    has all of the other one's files, as trainval has.
 
     Args:
         one: A split.
         other: Another one.
         trained: Name of the split that is trained on.
-        held_out: Names of the splits that are measured on.
+        evaluated: Name of the split that is evaluated.
         asked: The user named both.
     """
     if one.name != trained and other.name == trained:
@@ -97,8 +101,9 @@ def shared(one: Samples, other: Samples, *, trained: str, held_out: Collection[s
         if image is not None:
             where.setdefault(image, index)
     pairs = [(where[image], index) for index, image in enumerate(other.images) if image in where]
-    leak = asked or (one.name == trained and other.name in held_out)
-    if pairs and (leak or not _one_of_the_others(one, other)):
+    leak = asked or (one.name == trained and (other.name == evaluated or other.name.startswith(("val", "test"))))
+    measured = any(each.name == evaluated or _MEASURED.search(each.name.lower()) for each in (one, other))
+    if pairs and (leak or (measured and not _holds_the_other(one, other))):
         for mine, theirs in pairs:
             same_file = one.files[mine] is not None and one.files[mine] == other.files[theirs]
             known = f"is in {other.name}, too"
@@ -107,7 +112,7 @@ def shared(one: Samples, other: Samples, *, trained: str, held_out: Collection[s
     yield from _names_shared(one, other)
 
 
-def _one_of_the_others(one: Samples, other: Samples) -> bool:
+def _holds_the_other(one: Samples, other: Samples) -> bool:
     """Whether all files of one of the splits are files of the other one."""
     mine, theirs = set(one.files), set(other.files)
     return None not in mine | theirs and (mine <= theirs or theirs <= mine)

@@ -71,7 +71,7 @@ class DataReport:
 
     Attributes:
         dataset: The plugin's name.
-        root: The folder that it reads; where it does not say, the one that it was given.
+        root: The folder that it reads; empty where the data are made on the fly.
         splits: Those that could be opened.
         findings: What is wrong, by kind, the worst first.
     """
@@ -130,7 +130,7 @@ def check_data(
     reports = tuple(_report(split, tally, sizes) for split, (_, tally, sizes) in zip(opened, looked, strict=True))
     for report in reports:
         cases += _about_split(report, info)
-    return DataReport(entry.name, str(folder), reports, gathered(_without_echoes(cases)))
+    return DataReport(entry.name, str(folder) if info.layout else "", reports, gathered(_without_echoes(cases)))
 
 
 def _open_all(
@@ -147,6 +147,7 @@ def _open_all(
     info = declared
     cases: list[Case] = []
     opened: list[OpenSplit] = []
+    notices: list[str] = []
     todo = list(asked or declared.splits or ())
     while todo:
         split = todo.pop(0)
@@ -163,8 +164,8 @@ def _open_all(
             info = found
             todo = [each for each in todo if asked or each in (found.splits or ())]
         opened.append(OpenSplit(split, dataset, found))
-        cases += [Case("notice", split, "", notice) for notice in _notices(dataset, split)]
-    return opened, info, cases
+        notices += _notices(dataset, split)
+    return opened, info, [*cases, *(Case("notice", "", "", notice) for notice in dict.fromkeys(notices))]
 
 
 def _open(plugin: Plugin, data_root: str | Path, split: str) -> tuple[Any, DataError | None]:
@@ -214,10 +215,9 @@ def _extremes(sizes: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
 def _across(samples: Sequence[Samples], info: DatasetInfo, asked: Sequence[str]) -> Iterator[Case]:
     for each in samples:
         yield from repeated(each)
-    held_out = {each.name for each in samples if each.name == info.eval_split or each.name.startswith(("val", "test"))}
     for one, other in itertools.combinations(samples, 2):
         both = one.name in asked and other.name in asked
-        yield from shared(one, other, trained=info.train_split, held_out=held_out, asked=both)
+        yield from shared(one, other, trained=info.train_split, evaluated=info.eval_split, asked=both)
 
 
 def _lone_files(root: Path, samples: Sequence[Samples], known: Sequence[Case]) -> list[Case]:

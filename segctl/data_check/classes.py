@@ -48,4 +48,4 @@ def absent(info: DatasetInfo, split: str, class_images: Sequence[int]) -> Iterat
     kind = "never-occurs" if split == info.train_split else "never-evaluated"
     for name, images in zip(info.classes, class_images, strict=True):
         if not images:
-            yield Case(kind, split, "", f"{name!r} is in no mask of {split}")
+            yield Case(kind, split, "", f"{name!r} is in no mask")

@@ -170,13 +170,20 @@ def _diagnose(
         try:
             mask = dataset.mask(index)
         except DataError as wrong:
-            kind = "mask-value" if _decoded(mask_path)[0] is not None else "unreadable-mask"
-            faults.append((kind, files[1], _said(wrong, root, files[1], hint=kind == "mask-value")))
+            kind = _kind_of_mask_fault(mask_path)
+            faults.append((kind, files[1], _said(wrong, root, files[1], hint=kind != "unreadable-mask")))
     if not faults and image is not None and mask is not None and image.shape[:2] != mask.shape:
         faults.append(("size-mismatch", files[1], _sizes_differ(mask.shape, image.shape)))
     if not faults:
         faults.append(("unusable", files[0], _said(error, root, files[0], hint=True)))
     return image, mask, faults
+
+
+def _kind_of_mask_fault(path: str) -> str:
+    """Whether it is the file or what it holds; of a file that is no picture (.mat) only its reader knows."""
+    if _decoded(path)[0] is not None:
+        return "mask-value"
+    return "unreadable-mask" if os.path.splitext(path)[1].lower() in Image.registered_extensions() else "unusable"
 
 
 def _decoded(path: str) -> tuple[np.ndarray | None, str]:
