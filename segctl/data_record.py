@@ -91,17 +91,18 @@ def brief(record: Mapping[str, Any] | None) -> str:
     return " ".join(parts)
 
 
-def changes(then: Any, now: Mapping[str, Any]) -> tuple[str, ...]:
+def changes(then: Any, now: Mapping[str, Any], run: str) -> tuple[str, ...]:
     """In which way the data differ from those that a run was made on, a sentence for each split that does.
 
     Args:
         then: Digests by split, as run.json has them; anything else tells nothing.
         now: The same, of the data as they are. Only splits that are in both count.
+        run: The run's id, for the sentence.
     """
     if not isinstance(then, Mapping):
         return ()
     return tuple(
-        f"The data have changed since: {split} {difference}."
+        f"The data are not those that {run} was submitted with: {split} {difference}."
         for split, facts in now.items()
         if isinstance(before := then.get(split), Mapping) and (difference := _difference(before, facts))
     )

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from segctl import local_code
+from segctl import data_record, local_code
 from segctl.runs import code, repository
 from segctl.runs.files import replacing
 from segctl.runs.run import Run
@@ -53,6 +53,7 @@ def trace(kind: str, config: Config, *, argv: Iterable[str] | None = None) -> Or
     record = {
         "kind": kind,
         **chosen(config),
+        "data": data(kind, config),
         "created": time.time(),
         "argv": list(sys.argv if argv is None else argv),
         "cwd": str(Path.cwd()),
@@ -75,6 +76,21 @@ def chosen(config: Config) -> dict[str, Any]:
         "dataset": config.dataset.name,
         "plugins": plugin_distributions(config),
     }
+
+
+def data(kind: str, config: Config) -> dict[str, Any]:
+    """Digests of the splits that a run of `kind` reads, by split; see `segctl.data_record`.
+
+    Raises:
+        SegctlError: A split cannot be opened.
+    """
+    from segctl.plugin import dataset_info
+    from segctl.registry import find, open_dataset
+
+    facts = dataset_info(find("datasets", config.dataset.name).load())
+    evaluated = config.eval.split or facts.eval_split
+    splits = dict.fromkeys((facts.train_split, evaluated) if kind == "train" else (evaluated,))
+    return {split: data_record.digest(open_dataset(config.dataset, config.data_root, split)) for split in splits}
 
 
 def _states(folders: Mapping[str, Path]) -> tuple[list[dict[str, Any]], dict[str, bytes]]:

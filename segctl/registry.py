@@ -39,6 +39,8 @@ __all__ = [
     "discover",
     "find",
     "names",
+    "one_look",
+    "one_opening",
     "open_dataset",
     "resolve_plugin",
     "where",
@@ -315,6 +317,20 @@ def create_loss(
     return _made(entry, lambda: factory(**context, **options))
 
 
+_opened: dict[str, Any] | None = None
+
+
+@contextmanager
+def one_opening() -> Iterator[None]:
+    """Within this, each split is opened once however often it is asked for: to check it, to take note of its files."""
+    global _opened
+    before, _opened = _opened, {} if _opened is None else _opened
+    try:
+        yield
+    finally:
+        _opened = before
+
+
 def open_dataset(plugin: Plugin, data_root: str | Path, split: str) -> Any:
     """The split of a data set, opened.
 
@@ -327,6 +343,15 @@ def open_dataset(plugin: Plugin, data_root: str | Path, split: str) -> Any:
         PluginError: The plugin cannot be found, imported or made.
         ConfigError: An option is not acceptable.
     """
+    if _opened is None:
+        return _open_dataset(plugin, data_root, split)
+    key = repr((plugin.name, sorted(plugin.options.items()), str(data_root), split))
+    if key not in _opened:
+        _opened[key] = _open_dataset(plugin, data_root, split)
+    return _opened[key]
+
+
+def _open_dataset(plugin: Plugin, data_root: str | Path, split: str) -> Any:
     entry, factory, options = _ready("datasets", plugin)
     root = dataset_root(entry, factory, data_root)
     return _made(entry, lambda: factory(root, split, **options))

@@ -39,6 +39,7 @@ class RunStatus:
         attempt: How often it was submitted.
         restarts: How often the newest attempt was interrupted and went on by itself.
         phase: What the job says it is doing.
+        data: Digests of the splits that it reads, taken at submission, by split; see `segctl.data_record`.
         epoch: Passes over the training split done so far, of `epochs`.
         step: Optimizer steps done, of `steps`.
         loss: Of the last recorded step.
@@ -73,6 +74,7 @@ class RunStatus:
     model: str | None
     backbone: str | None
     dataset: str | None
+    data: Mapping[str, Any] | None
     epoch: float | None
     epochs: float | None
     step: int | None
@@ -169,6 +171,7 @@ def _status(run: Run, records: Records, derived: Derived, now: float) -> RunStat
         model=record.get("model"),
         backbone=record.get("backbone"),
         dataset=record.get("dataset"),
+        data=record.get("data"),
         **{key: figures.get(key) for key in _FIGURES},
         eta_seconds=figures.get("eta_seconds") if running else None,
         created=float(record.get("created") or 0),

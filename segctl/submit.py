@@ -12,10 +12,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from segctl import bridge, checkpoints, initial_weights, provenance, snapshot
+from segctl import bridge, checkpoints, initial_weights, provenance, registry, snapshot
 from segctl.config.load import dump, load, resolve
 from segctl.config.schema import Config
-from segctl.errors import ConfigError, RunError, listing
+from segctl.data_record import changes
+from segctl.errors import ConfigError, RunError, SegctlError, listing
 from segctl.launch import machine
 from segctl.launch.backends import backend
 from segctl.launch.plan import LaunchPlan, make_plan
@@ -52,6 +53,7 @@ class Submitted:
     follow_up: Run | None = None
 
 
+@registry.one_opening()
 def train(
     recipe: str | Path | None = None,
     *,
@@ -128,6 +130,7 @@ def _evaluation_of(trained: Run, config: Config, plan: LaunchPlan, runs_dir: Pat
     return start("eval", config, replace(plan, after=str(trained.path)), runs_dir, checkpoint=checkpoint, of=trained.id)
 
 
+@registry.one_opening()
 def evaluate(
     run: Reference | None = None,
     *,
@@ -160,13 +163,15 @@ def evaluate(
     plan, limits = plan_for(config, dry_run=dry_run)
     found = (*limits, *bridge.preflight_evaluation(config, path))
     where = implied(config, flags or {}, sets)
-    notices = (f"{path.name} of {trained.id} is evaluated.", *where, *notices, *found)
+    other = _other_data(trained, "eval", config) if config.dataset == load(trained.config_file).dataset else ()
+    notices = (f"{path.name} of {trained.id} is evaluated.", *where, *notices, *found, *other)
     if dry_run:
         return Submitted(None, config, plan, (*notices, *would_freeze(config, runs_dir)))
     submitted = start("eval", config, plan, runs_dir, checkpoint=path, of=trained.id)
     return Submitted(submitted, config, plan, notices)
 
 
+@registry.one_opening()
 def resume(run: Reference, *, flags: Mapping[str, Any] | None = None, runs_dir: Path | None = None) -> Submitted:
     """Submits the next attempt of a run, which goes on from the newest checkpoint that is whole.
 
@@ -196,8 +201,19 @@ def resume(run: Reference, *, flags: Mapping[str, Any] | None = None, runs_dir: 
         notices = bridge.preflight_evaluation(config, held)
     else:
         notices = bridge.preflight(config, processes=plan.world_size, from_checkpoint=going_on)
+    other = _other_data(found, "eval" if held is not None else "train", config)
     backend(plan.backend).submit(found, plan)
-    return Submitted(found, config, plan, (*limits, *notices))
+    return Submitted(found, config, plan, (*limits, *notices, *other))
+
+
+def _other_data(run: Run, kind: str, config: Config) -> tuple[str, ...]:
+    """How the data that a run of `kind` would read differ from those that `run` was submitted with."""
+    record = store.record(run)
+    try:
+        now = provenance.data(kind, config) if record.get("data") else {}
+    except SegctlError:  # a split that this job does not need, or a plugin that is in the run's snapshot alone
+        return ()
+    return changes(record.get("data"), now, run.id)
 
 
 def trained_run(reference: Reference | None, match: Mapping[str, str], runs_dir: Path | None) -> Run:

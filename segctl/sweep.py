@@ -107,7 +107,7 @@ def sweep(
         raise ConfigError(f"--max-running: {max_running} is not a number of runs.", "Give 1 or more.")
     rows = grid.points_of(yaml_core.document(file), str(file)) if file is not None else ({},)
     points = grid.points(sets, rows)
-    with registry.one_look():
+    with registry.one_look(), registry.one_opening():
         trials, name, told = _trials(recipe, flags or {}, points, runs_dir)
         plan, limits = plan_for(trials[0].config, dry_run=dry_run)
         if after is not None:
@@ -226,8 +226,10 @@ def _make(sweep_id: str, trials: Sequence[Trial], name: str | None, runs_dir: Pa
             if there:
                 folder.symlink_to(Path("..", sweep_id, folder.name), target_is_directory=True)
 
+    data = _data(trials)
+
     def make(number: int, trial: Trial) -> Run:
-        facts = {"sweep": sweep_id, "point": dict(trial.point.values)}
+        facts = {"sweep": sweep_id, "point": dict(trial.point.values), "data": data[number]}
         created = float(origin.record["created"]) + number * 1e-6  # the order in which runs are listed
         record = {**origin.record, **provenance.chosen(trial.config), **frozen, **facts, "created": created}
         run = make_run(trial.config, record, runs_dir, share, weights=trial.weights)
@@ -244,6 +246,18 @@ def _make(sweep_id: str, trials: Sequence[Trial], name: str | None, runs_dir: Pa
     facts = {key: origin.record[key] for key in ("argv", "cwd", "host", "user")}
     points = [trial.point.values for trial in trials]
     return sweeps.create(sweep_id, runs_dir, runs, points, fill, name=name, **facts)
+
+
+def _data(trials: Sequence[Trial]) -> list[dict[str, Any]]:
+    """For each training the digests of its data; what several have in common is looked at once."""
+    known: dict[str, dict[str, Any]] = {}
+    found = []
+    for config in (trial.config for trial in trials):
+        key = _text({"dataset": config.dataset.model_dump(), "root": config.data_root, "split": config.eval.split})
+        if key not in known:
+            known[key] = provenance.data("train", config)
+        found.append(known[key])
+    return found
 
 
 def _label(configs: Sequence[Config]) -> str:

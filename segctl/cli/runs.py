@@ -129,12 +129,15 @@ def _table(statuses: Sequence[RunStatus], width: int) -> Text:
         Column("MODEL"),
         Column("DATASET"),
         Column("ON"),
+        Column("DATA"),
     )
     rows = [Row(_cells(each), note=note(each), styles=((1, STYLES.get(each.state, "")),)) for each in statuses]
     return table(columns, rows, width)
 
 
 def _cells(status: RunStatus) -> tuple[str, ...]:
+    from segctl.data_record import brief
+
     return (
         status.id,
         status.state,
@@ -152,6 +155,7 @@ def _cells(status: RunStatus) -> tuple[str, ...]:
         status.model or "",
         status.dataset or "",
         status.backend,
+        brief(status.data),
     )
 
 
