@@ -13,22 +13,26 @@ from torch import nn
 
 from segctl.config import schema
 from segctl.errors import CheckpointError, listing
+from segctl.plugin import DatasetInfo
 from segctl.runs.files import read_json, write_json
 from segctl.runs.run import Run
 from segctl_jobs import checkpoint
 from segctl_jobs.build import amp_dtype, create_model, open_split
-from segctl_jobs.counting import Counted, count
+from segctl_jobs.counting import Counted, count, prediction_path
 from segctl_jobs.distributed import World
 from segctl_jobs.metrics import summarize
 from segctl_jobs.reporter import Reporter
+from segctl_jobs.server_zip import paths_inside, write_zip
 
-__all__ = ["check_classes", "prediction_dtype", "run", "trained_model"]
+__all__ = ["check_classes", "is_labelled", "prediction_dtype", "run", "trained_model"]
 
 log = logging.getLogger(__name__)
 
 
 def run(run: Run, config: schema.Config, world: World, stop: Callable[[], str | None]) -> bool:
     """The evaluation job: predicts a split with the checkpoint that run.json names, and writes eval.json.
+
+    Of a split whose labels are not public nothing is measured; eval.json then holds no measures.
 
     Returns:
         True when it is complete; False when it was stopped, as `stop` asked, with nothing counted.
@@ -42,6 +46,7 @@ def run(run: Run, config: schema.Config, world: World, stop: Callable[[], str | 
     record = read_json(run.run_file) or {}
     path = Path(record["checkpoint"])
     dataset, info = open_split(config, config.eval.split, training=False)
+    inside = paths_inside(dataset, config.dataset.name) if config.eval.submission else []
     state = checkpoint.read(run.held_checkpoint if run.held_checkpoint.exists() else path)
     check_classes(state, info.classes, path)
     model = trained_model(config, state, path, world.device)
@@ -60,14 +65,18 @@ def run(run: Run, config: schema.Config, world: World, stop: Callable[[], str | 
         progress=lambda done, total: reporter.status(
             phase="evaluating", step=state["step"], eval_done=done, eval_total=total
         ),
-        predictions=run.predictions if config.eval.save_predictions else None,
+        predictions=run.predictions if config.eval.save_predictions or config.eval.submission else None,
         workers=config.train.workers,
     )
     if counted is None:
         reporter.record("end", step=state["step"], reason="stopped")
         reporter.status(now=True, phase="stopped", stopped_by=stop() or "another rank")
         return False
-    measures = summarize(counted.confusion, info.classes)
+    split = config.eval.split or info.eval_split
+    measures = summarize(counted.confusion, info.classes) if is_labelled(info, split) else {}
+    if world.is_main and inside:
+        files = [prediction_path(run.predictions, dataset.name(index)) for index in range(len(dataset))]
+        write_zip(run.predictions_zip, files, inside)
     if world.is_main:
         reporter.fence.check(now=True)
         facts = {
@@ -76,21 +85,27 @@ def run(run: Run, config: schema.Config, world: World, stop: Callable[[], str | 
             "step": state["step"],
             "weights": "model" if state["ema"] is None else "ema",
             "dataset": config.dataset.name,
-            "split": config.eval.split or info.eval_split,
+            "split": split,
             "settings": config.eval.model_dump(mode="json"),
             "world_size": world.size,
             "seconds": round(time.monotonic() - began, 3),
         }
         write_json(run.eval_file, {**facts, **_result(counted, measures)})
-    reporter.record("eval", step=state["step"], **measures)
+    if measures:
+        reporter.record("eval", step=state["step"], **measures)
     reporter.record("end", step=state["step"], reason="completed")
-    reporter.status(now=True, phase="completed", miou=measures["miou"], eval_done=counted.images)
+    reporter.status(now=True, phase="completed", miou=measures.get("miou"), eval_done=counted.images)
     return True
 
 
+def is_labelled(info: DatasetInfo, split: str) -> bool:
+    """Whether the labels of a split are public, so that there is something to measure."""
+    return split not in (info.unlabelled_splits or ())
+
+
 def _result(counted: Counted, measures: Mapping[str, Any]) -> dict[str, Any]:
-    confusion = counted.confusion.tolist()
-    return {"images": counted.images, "tiled_images": counted.tiled, **measures, "confusion": confusion}
+    images = {"images": counted.images, "tiled_images": counted.tiled}
+    return {**images, **measures, "confusion": counted.confusion.tolist()} if measures else images
 
 
 def trained_model(config: schema.Config, state: Mapping[str, Any], path: Path, device: torch.device) -> nn.Module:

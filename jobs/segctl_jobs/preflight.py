@@ -10,15 +10,16 @@ from torch import Tensor, nn
 
 from segctl import registry
 from segctl.config.schema import Config
-from segctl.errors import CheckpointError, ConfigError, PluginError, SegctlError, WeightsError
+from segctl.errors import CheckpointError, ConfigError, PluginError, SegctlError, WeightsError, listing
 from segctl.options import describe
 from segctl.plugin import DatasetInfo
 from segctl_jobs import checkpoint
 from segctl_jobs.augment import crop_size
 from segctl_jobs.build import INITIAL_WEIGHTS, amp_dtype, create_loss, create_model, open_split
 from segctl_jobs.data import check_pair
-from segctl_jobs.evaluate import check_classes, trained_model
+from segctl_jobs.evaluate import check_classes, is_labelled, trained_model
 from segctl_jobs.optim import create_optimizer
+from segctl_jobs.server_zip import paths_inside
 from segctl_jobs.timeline import Timeline
 
 SIDE = 96  # pixels; enough for an output stride of 32 with room, small enough for a laptop
@@ -42,6 +43,11 @@ def check(config: Config, *, processes: int, from_checkpoint: bool) -> tuple[str
     notices: list[str] = []
     dataset, info = open_split(config, None, training=True)
     held_out, held_out_info = open_split(config, config.eval.split, training=False)
+    if config.eval.split and not is_labelled(held_out_info, config.eval.split):
+        raise ConfigError(
+            f"eval.split: the labels of {config.eval.split} are not public, so a training cannot be measured on it.",
+            f"Choose one of {listing(held_out_info.splits or ())}.",
+        )
     if held_out_info.classes != info.classes:
         raise SegctlError(
             f"The splits of data set {config.dataset.name} disagree about the classes: "
@@ -72,6 +78,13 @@ def check_evaluation(config: Config, path: Path) -> tuple[str, ...]:
         SegctlError: What is wrong, as the job itself would have said it.
     """
     dataset, info = open_split(config, config.eval.split, training=False)
+    if config.eval.submission:
+        paths_inside(dataset, config.dataset.name)
+    elif config.eval.split and not config.eval.save_predictions and not is_labelled(info, config.eval.split):
+        raise ConfigError(
+            f"The labels of {config.eval.split} are not public: there is nothing to measure.",
+            "--submission writes the predictions as the benchmark's server wants them, --save-predictions as they are.",
+        )
     image, mask = dataset[0]
     check_pair(image, mask, info, dataset.name(0))
     state = checkpoint.read(path)

@@ -14,6 +14,7 @@ __all__ = ["ADE20K"]
 
 _FOLDER = "ADEChallengeData2016"
 _FOLDER_OF = {"train": "training", "val": "validation"}
+_TEST = "release_test/testing"
 
 # The first of each class's synonyms in the benchmark's objectInfo150.txt, in its order, and the colours in which the
 # benchmark's authors draw them (color150, https://github.com/CSAILVision/sceneparsing).
@@ -49,13 +50,16 @@ class ADE20K(PairDataset):
     """ADE20K, scene parsing benchmark: 20210 training and 2000 validation photographs, 150 classes.
 
     Layout: the official ``ADEChallengeData2016``. A mask's value is the class index plus one; 0, what belongs to none
-    of the classes, is ignored. Predictions are written as the benchmark wants them, plus one.
+    of the classes, is ignored. Predictions are written as the benchmark wants them, plus one. The labels of the test
+    split, the folder ``release_test`` beside the other, are not public; its number of photographs is the one that
+    others counted.
     """
 
     classes = tuple(" ".join(name.split()) for name in _CLASSES.split(";"))
     palette = tuple((code >> 16, code >> 8 & 255, code & 255) for code in (int(word, 16) for word in _COLORS.split()))
     ignore_index = 255
     splits: Mapping[str, int | None] = {"train": 20210, "val": 2000}
+    unlabelled_splits: Mapping[str, int | None] = {"test": 3352}
     train_split = "train"
     eval_split = "val"
     layout = (f"{_FOLDER}/images", f"{_FOLDER}/annotations")
@@ -73,11 +77,23 @@ class ADE20K(PairDataset):
             sha256="7ff1be44964418441f542a7cc1e1a650e7dc0fc275f5d23252bc9bbdbc977b29",
             provides=layout,
         ),
+        Archive(
+            url="http://data.csail.mit.edu/places/ADEchallenge/release_test.zip",
+            mirrors=("https://data.csail.mit.edu/places/ADEchallenge/release_test.zip",),
+            sha1="e05747892219d10e9243933371a497e905a4860c",
+            provides=(_TEST,),
+        ),
     )
 
     def __init__(self, root: Path, split: str) -> None:
-        check_split("ade20k", split, self.splits)
-        images, masks = (f"{_FOLDER}/{part}/{_FOLDER_OF[split]}" for part in ("images", "annotations"))
-        pairs = pairs_by_stem(Path(root), images, ".jpg", masks, ".png")
+        check_split("ade20k", split, {**self.splits, **self.unlabelled_splits})
+        if split == "test":
+            pairs = pairs_by_stem(Path(root), _TEST, ".jpg", None, "")
+        else:
+            images, masks = (f"{_FOLDER}/{part}/{_FOLDER_OF[split]}" for part in ("images", "annotations"))
+            pairs = pairs_by_stem(Path(root), images, ".jpg", masks, ".png")
         table = ValueTable({value: index for index, value in enumerate(self.labels)}, ignored=[0])
         super().__init__(root, split, pairs, table)
+
+    def submission_path(self, index: int) -> str:
+        return f"{self.name(index)}.png"

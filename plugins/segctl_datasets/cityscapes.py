@@ -23,7 +23,8 @@ class Cityscapes(PairDataset):
 
     Layout: the official ``leftImg8bit/<split>/<city>`` and ``gtFine/<split>/<city>``. Masks are read from the
     ``labelIds`` files, whose ids become the benchmark's 19 train ids; all other ids are ignored. Predictions are
-    written as label ids, as the benchmark's server wants them. The labels of the test split are not public.
+    written as label ids, as the benchmark's server wants them. The labels of the test split are not public: the masks
+    that the archive holds for it are dummies, and not read.
     """
 
     classes = (
@@ -70,6 +71,7 @@ class Cityscapes(PairDataset):
     )
     ignore_index = 255
     splits: Mapping[str, int | None] = {"train": 2975, "val": 500}
+    unlabelled_splits: Mapping[str, int | None] = {"test": 1525}
     train_split = "train"
     eval_split = "val"
     home = "cityscapes"
@@ -98,7 +100,7 @@ class Cityscapes(PairDataset):
     )
 
     def __init__(self, root: Path, split: str) -> None:
-        check_split("cityscapes", split, self.splits)
+        check_split("cityscapes", split, {**self.splits, **self.unlabelled_splits})
         images = Path(root) / "leftImg8bit" / split
         found = sorted(images.glob(f"*/*{_IMAGE}"))
         if not found:
@@ -107,10 +109,19 @@ class Cityscapes(PairDataset):
                 "Unpack leftImg8bit_trainvaltest.zip there.",
             )
         frames = [(path.parent.name, path.name.removesuffix(_IMAGE)) for path in found]
+        labelled = split in self.splits
         pairs = [
-            Pair(frame, f"leftImg8bit/{split}/{city}/{frame}{_IMAGE}", f"gtFine/{split}/{city}/{frame}{_MASK}")
+            Pair(
+                frame,
+                f"leftImg8bit/{split}/{city}/{frame}{_IMAGE}",
+                f"gtFine/{split}/{city}/{frame}{_MASK}" if labelled else "",
+            )
             for city, frame in frames
         ]
         refuse_missing(Path(root), pairs, f"the mask of an image in {images}")
         classes = {label: index for index, label in enumerate(self.labels)}
         super().__init__(root, split, pairs, ValueTable(classes, ignored=LABEL_IDS))
+
+    def submission_path(self, index: int) -> str:
+        """The server takes any name that begins with the frame's (cityscapesScripts, getPrediction)."""
+        return f"{self.name(index)}_pred_labelIds.png"

@@ -76,10 +76,10 @@ class PairDataset:
         pair = self.pairs[index]
         return self._mask(self.root / pair.mask) if pair.mask else self._unlabelled(pair)[1]
 
-    def files(self, index: int) -> tuple[str, str]:
-        """Paths of the image and the mask, relative to `root`."""
+    def files(self, index: int) -> tuple[str, ...]:
+        """Paths of the image and the mask, relative to `root`; of the image alone where labels are not public."""
         pair = self.pairs[index]
-        return pair.image, pair.mask
+        return (pair.image, pair.mask) if pair.mask else (pair.image,)
 
     def fingerprint(self) -> str | None:
         """Changes whenever a mask of the split may have: told by the names, sizes and times of the files.

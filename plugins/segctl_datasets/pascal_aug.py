@@ -12,11 +12,11 @@ from segctl.errors import DataError
 from segctl.plugin import Archive
 
 from .pairs import Pair, PairDataset, check_split, read_list, refuse_missing
-from .pascal_voc import VOC_ARCHIVE, PascalVOC
+from .pascal_voc import VOC_ARCHIVE, PascalVOC, list_path, submission_path, voc_pair, voc_pairs
 
 __all__ = ["PascalAug"]
 
-_VOC, _SBD = "VOCdevkit/VOC2012", "benchmark_RELEASE/dataset"
+_SBD = "benchmark_RELEASE/dataset"
 
 
 class PascalAug(PairDataset):
@@ -35,6 +35,7 @@ class PascalAug(PairDataset):
     palette = PascalVOC.palette
     ignore_index = 255
     splits: Mapping[str, int | None] = {"trainaug": 10582, "val": 1449, "sbd_train": 8498, "sbd_val": 2857}
+    unlabelled_splits = PascalVOC.unlabelled_splits
     train_split = "trainaug"
     eval_split = "val"
     home = "pascal_voc"
@@ -56,17 +57,16 @@ class PascalAug(PairDataset):
     )
 
     def __init__(self, root: Path, split: str) -> None:
-        check_split("pascal_aug", split, self.splits)
+        check_split("pascal_aug", split, {**self.splits, **self.unlabelled_splits})
         if find_spec("scipy") is None:
             raise DataError(
                 "pascal_aug reads MATLAB files with scipy, which is not installed.",
                 "Install it: pip install 'segctl[datasets]'",
             )
         root = Path(root)
-        lists = root / _VOC / "ImageSets" / "Segmentation"
-        voc_train, voc_val = _names(lists / "train.txt"), _names(lists / "val.txt")
-        if split == "val":
-            pairs = [_voc_pair(name) for name in voc_val]
+        voc_train, voc_val = _names(list_path(root, "train")), _names(list_path(root, "val"))
+        if split in ("val", "test"):
+            pairs = voc_pairs(root, split)
         elif split == "trainaug":
             pairs = _without_leak(voc_train, voc_val, [*_sbd_names(root, "train"), *_sbd_names(root, "val")])
         else:
@@ -76,6 +76,9 @@ class PascalAug(PairDataset):
         leaked = {pair.name for pair in pairs}.intersection(voc_val) if split != "val" else ()
         if leaked:
             self.notices += (f"{len(leaked)} samples of {split} belong to VOC's val, on which models are evaluated.",)
+
+    def submission_path(self, index: int) -> str:
+        return submission_path(self.split, self.name(index))
 
     def _mask(self, path: Path) -> np.ndarray:
         if path.suffix != ".mat":
@@ -87,11 +90,7 @@ def _without_leak(voc_train: list[str], voc_val: list[str], sbd: list[str]) -> l
     """The field's trainaug, sorted by name: (SBD and VOC's train) minus VOC's val."""
     train = set(voc_train)
     wanted = train.union(sbd).difference(voc_val)
-    return [_voc_pair(name) if name in train else _sbd_pair(name) for name in sorted(wanted)]
-
-
-def _voc_pair(name: str) -> Pair:
-    return Pair(name, f"{_VOC}/JPEGImages/{name}.jpg", f"{_VOC}/SegmentationClass/{name}.png")
+    return [voc_pair(name) if name in train else _sbd_pair(name) for name in sorted(wanted)]
 
 
 def _sbd_pair(name: str) -> Pair:

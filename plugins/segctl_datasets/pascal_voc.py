@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from segctl.errors import DataError
 from segctl.plugin import Archive, voc_palette
 
 from .pairs import Pair, PairDataset, check_split, read_list, refuse_missing
 
-__all__ = ["VOC_ARCHIVE", "PascalVOC"]
+__all__ = ["VOC_ARCHIVE", "PascalVOC", "list_path", "submission_path", "voc_pair", "voc_pairs"]
 
 _FOLDER = "VOCdevkit/VOC2012"
 
@@ -32,7 +33,8 @@ class PascalVOC(PairDataset):
     """PASCAL VOC 2012: 20 kinds of objects and background; 1464 training and 1449 validation photographs.
 
     Layout: the official ``VOCdevkit/VOC2012``. Masks are palette PNGs whose index is the class; 255, the border of
-    objects, is ignored. The labels of the test split are not public.
+    objects, is ignored. The labels of the test split are not public, and its photographs, of an archive of their own
+    (VOC2012test.tar), are not downloaded. A submission is made for competition 6, which allows any training data.
     """
 
     classes = (
@@ -61,6 +63,7 @@ class PascalVOC(PairDataset):
     palette = voc_palette(len(classes))
     ignore_index = 255
     splits: Mapping[str, int | None] = {"train": 1464, "val": 1449, "trainval": 2913}
+    unlabelled_splits: Mapping[str, int | None] = {"test": 1456}
     train_split = "train"
     eval_split = "val"
     home = "pascal_voc"
@@ -71,11 +74,41 @@ class PascalVOC(PairDataset):
     archives = (VOC_ARCHIVE,)
 
     def __init__(self, root: Path, split: str) -> None:
-        check_split("pascal_voc", split, self.splits)
-        list_path = Path(root) / _FOLDER / "ImageSets" / "Segmentation" / f"{split}.txt"
-        pairs = [
-            Pair(name, f"{_FOLDER}/JPEGImages/{name}.jpg", f"{_FOLDER}/SegmentationClass/{name}.png")
-            for _, name in read_list(list_path)
-        ]
-        refuse_missing(Path(root), pairs, f"listed in {list_path}")
+        check_split("pascal_voc", split, {**self.splits, **self.unlabelled_splits})
+        pairs = voc_pairs(Path(root), split)
+        refuse_missing(Path(root), pairs, f"listed in {list_path(Path(root), split)}")
         super().__init__(root, split, pairs)
+
+    def submission_path(self, index: int) -> str:
+        return submission_path(self.split, self.name(index))
+
+
+def list_path(root: Path, split: str) -> Path:
+    """VOC's list of a split."""
+    return root / _FOLDER / "ImageSets" / "Segmentation" / f"{split}.txt"
+
+
+def voc_pairs(root: Path, split: str) -> list[Pair]:
+    """The photographs of a split with VOC's masks, in the order of its list.
+
+    Raises:
+        DataError: The list is missing.
+    """
+    path = list_path(root, split)
+    if split == "test" and not path.exists():
+        raise DataError(
+            f"The photographs of VOC's test split are not here: there is no {path}.",
+            "They are in VOC2012test.tar, which the benchmark's server gives to who registers and "
+            f"http://pjreddie.com/media/files/VOC2012test.tar to all. Unpack it in {root}.",
+        )
+    return [voc_pair(name, labelled=split != "test") for _, name in read_list(path)]
+
+
+def voc_pair(name: str, *, labelled: bool = True) -> Pair:
+    mask = f"{_FOLDER}/SegmentationClass/{name}.png" if labelled else ""
+    return Pair(name, f"{_FOLDER}/JPEGImages/{name}.jpg", mask)
+
+
+def submission_path(split: str, name: str) -> str:
+    """Where VOC's development kit and server want a prediction of competition 6."""
+    return f"results/VOC2012/Segmentation/comp6_{split}_cls/{name}.png"

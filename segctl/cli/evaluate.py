@@ -40,6 +40,14 @@ SavePredictions = Annotated[
         "--save-predictions", help="Write the predicted masks as palette PNGs.", rich_help_panel=options.OUTPUT
     ),
 ]
+Submission = Annotated[
+    bool | None,
+    typer.Option(
+        "--submission",
+        help="Zip the predictions as the benchmark's server wants them.",
+        rich_help_panel=options.OUTPUT,
+    ),
+]
 
 
 def evaluate(
@@ -67,6 +75,7 @@ def evaluate(
     runs_dir: options.RunsDir = None,
     snapshot: options.Snapshot = None,
     save_predictions: SavePredictions = None,
+    submission: Submission = None,
     detach: options.Detach = False,
     dry_run: options.DryRun = False,
     as_json: options.Json = False,

@@ -147,6 +147,7 @@ _KEYS = {
     "mode": "eval.mode",
     "flip": "eval.flip",
     "save_predictions": "eval.save_predictions",
+    "submission": "eval.submission",
 }
 
 

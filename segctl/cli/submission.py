@@ -77,6 +77,8 @@ def _follow(run: Run, *, as_json: bool) -> None:
         _show_measures(measures)
     if run.predictions.is_dir():
         output.note(f"The predicted masks are in {run.predictions}.")
+    if run.predictions_zip.exists():
+        output.note(f"What the benchmark's server wants is {run.predictions_zip}.")
     if followed.interrupted:
         raise typer.Exit(_interrupted(run, status))
     if status.state != "COMPLETED":
@@ -97,6 +99,9 @@ def final_measures(run: Run) -> dict[str, Any] | None:
 def _show_measures(measures: Mapping[str, Any]) -> None:
     from segctl.cli import render
 
+    if "per_class" not in measures:
+        output.note(f"The labels of {measures.get('split')} are not public: nothing was measured.")
+        return
     console = output.results()
     console.print(render.per_class(measures, console.width))
     typer.echo(render.summary(measures))

@@ -186,6 +186,9 @@ class Evaluation(Section):
     save_predictions: Annotated[
         bool, Field(description="segctl eval: write palette PNGs in the data set's own label values")
     ] = False
+    submission: Annotated[
+        bool, Field(description="segctl eval: zip the predictions as the benchmark's server wants them")
+    ] = False
 
 
 class Slurm(Section):

@@ -10,7 +10,7 @@ import pickle
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -181,8 +181,9 @@ class _DatasetChecks:
                     raise BreachError(f"sample {index} of {split} is another one when the data set is opened again")
 
     def shortcuts(self) -> str | None:
-        """The optional methods ``mask`` and ``fingerprint`` must say what the samples say."""
-        offered = [name for name in ("mask", "fingerprint") if any(hasattr(d, name) for d in self.datasets.values())]
+        """The optional methods must say what the samples say, and what can be done."""
+        optional = ("mask", "fingerprint", "submission_path")
+        offered = [name for name in optional if any(hasattr(d, name) for d in self.datasets.values())]
         if "mask" in offered:
             for dataset, index, where in self.chosen():
                 if not np.array_equal(dataset.mask(index), dataset[index][1]):
@@ -192,6 +193,12 @@ class _DatasetChecks:
                 first, again = dataset.fingerprint(), self.open(split).fingerprint()
                 if not isinstance(first, str | None) or first != again:
                     raise BreachError(f"fingerprint() of {split} is {first!r}, then {again!r}; the data are the same")
+        if "submission_path" in offered:
+            for split, dataset in self.datasets.items():
+                paths = [dataset.submission_path(index) for index in range(len(dataset))]
+                wrong = [path for path in paths if _leads_outside(path) or paths.count(path) > 1]
+                if wrong:
+                    raise BreachError(f"submission_path of {split} gives {wrong[0]!r}, which is no path of one file")
         return f"it has {listing(offered)}" if offered else None
 
     def own_arrays(self) -> None:
@@ -302,6 +309,11 @@ def _described(value: Any) -> str:
 
 def _same(first: tuple[np.ndarray, np.ndarray], second: tuple[np.ndarray, np.ndarray]) -> bool:
     return all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+def _leads_outside(path: str) -> bool:
+    parts = PurePosixPath(path).parts
+    return not parts or parts[0] == "/" or ".." in parts
 
 
 def _unsafe(name: Any) -> str | None:

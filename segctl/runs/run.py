@@ -86,6 +86,11 @@ class Run:
         return self.path / "predictions"
 
     @property
+    def predictions_zip(self) -> Path:
+        """The predictions as the benchmark's server wants them."""
+        return self.path / "predictions.zip"
+
+    @property
     def exports(self) -> Path:
         """Written by `segctl export`, where no other file is named."""
         return self.path / "exports"

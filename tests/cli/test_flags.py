@@ -21,7 +21,7 @@ COMMANDS: dict[str, tuple[str, set[str]]] = {
     ),
     "eval": (
         "[run]",
-        {"--checkpoint", "--split", "--mode", "--scales", "--flip", "--no-flip", "--save-predictions"}
+        {"--checkpoint", "--split", "--mode", "--scales", "--flip", "--no-flip", "--save-predictions", "--submission"}
         | {*CHOICE, *LAUNCH, *SUBMIT},
     ),
     "predict": ("run images...", {"--out", "-o", "--checkpoint", "--runs-dir", "--json"}),

@@ -99,3 +99,20 @@ def coco_stuff(root: Path, rows: Rows = ((0, 12), (255, 181))) -> None:
     for split in ("train", "val"):
         photo(root / f"{split}2017" / "000000000001.jpg")
         mask(root / "stuffthingmaps" / f"{split}2017" / "000000000001.png", rows)
+
+
+def cityscapes(root: Path, frames: dict[str, Sequence[str]], rows: Rows = ((7, 26), (0, 33))) -> None:
+    """Frames by split, such as ``{"test": ["berlin_000000_000019"]}``; those of test have the archive's dummy masks."""
+    for split, names in frames.items():
+        for name in names:
+            city = name.split("_")[0]
+            photo(root / "leftImg8bit" / split / city / f"{name}_leftImg8bit.png", size=(len(rows[0]), len(rows)))
+            labels = np.zeros_like(rows) if split == "test" else rows
+            mask(root / "gtFine" / split / city / f"{name}_gtFine_labelIds.png", labels)
+
+
+def ade20k(root: Path, rows: Rows = ((0, 1), (2, 150))) -> None:
+    for split, name in (("training", "ADE_train_00000001"), ("validation", "ADE_val_00000001")):
+        photo(root / "ADEChallengeData2016" / "images" / split / f"{name}.jpg")
+        mask(root / "ADEChallengeData2016" / "annotations" / split / f"{name}.png", rows)
+    photo(root / "release_test" / "testing" / "ADE_test_00000001.jpg")

@@ -16,6 +16,7 @@ from segctl_datasets.cityscapes import Cityscapes
 def test_facts_are_declared_as_published() -> None:
     info = dataset_info(Cityscapes)
     assert (info.splits, len(info.classes), info.ignore_index) == ({"train": 2975, "val": 500}, 19, 255)
+    assert info.unlabelled_splits == {"test": 1525}
     assert dict(zip(info.labels, info.classes, strict=True))[26] == "car"
     assert info.palette[info.classes.index("sky")] == (70, 130, 180)  # wrong in the reference project
 
@@ -54,8 +55,8 @@ def frame(root: Path, city: str, name: str, value: int = 7, *, with_mask: bool =
 
 
 def test_what_is_wrong_is_named(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="no split 'test'; it has train and val"):
-        Cityscapes(tmp_path, "test")
+    with pytest.raises(DataError, match="no split 'demo'; it has train, val and test"):
+        Cityscapes(tmp_path, "demo")
     with pytest.raises(DataError, match=r"no image .*leftImg8bit/train"):
         Cityscapes(tmp_path, "train")
     frame(tmp_path, "bonn", "b_1")

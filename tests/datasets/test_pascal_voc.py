@@ -93,8 +93,19 @@ def test_a_truncated_mask_is_named(tree: Path) -> None:
 
 
 def test_the_test_split_has_no_labels(tree: Path) -> None:
-    with pytest.raises(DataError, match="pascal_voc has no split 'test'; it has train, val and trainval"):
+    with pytest.raises(
+        DataError, match=r"photographs of VOC's test split are not here: there is no .*test\.txt"
+    ) as caught:
         PascalVOC(tree, "test")
+    assert "VOC2012test.tar" in (caught.value.hint or "")
+    folder = tree / "VOCdevkit/VOC2012"
+    (folder / "ImageSets/Segmentation/test.txt").write_text("2009_c\n")
+    (folder / "SegmentationClass/2009_c.png").unlink()
+    dataset = PascalVOC(tree, "test")
+    assert (dataset.name(0), dataset[0][1].tolist()) == ("2009_c", [[255] * 5] * 4)
+    assert dataset.files(0) == ("VOCdevkit/VOC2012/JPEGImages/2009_c.jpg",)
+    with pytest.raises(DataError, match="no split 'tset'; it has train, val, trainval and test"):
+        PascalVOC(tree, "tset")
 
 
 def test_a_photograph_that_is_not_there(tree: Path) -> None:
