@@ -71,7 +71,7 @@ def test_real_files_are_read(test_data: Path, tmp_path: Path) -> None:
 
 
 def test_what_is_wrong_is_named(tree: Path) -> None:
-    with pytest.raises(DataError, match="pascal_aug has no split 'train'; it has trainaug, val, sbd_train and sbd_val"):
+    with pytest.raises(DataError, match="no split 'train'; it has trainaug, val, sbd_train, sbd_val and test"):
         PascalAug(tree, "train")
     folder = tree / "benchmark_RELEASE" / "dataset"
     damaged = folder / "cls" / "2010_c.mat"
