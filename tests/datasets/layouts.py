@@ -116,3 +116,17 @@ def ade20k(root: Path, rows: Rows = ((0, 1), (2, 150))) -> None:
         photo(root / "ADEChallengeData2016" / "images" / split / f"{name}.jpg")
         mask(root / "ADEChallengeData2016" / "annotations" / split / f"{name}.png", rows)
     photo(root / "release_test" / "testing" / "ADE_test_00000001.jpg")
+
+
+def mapillary(root: Path, rows: Rows = ((0, 13), (65, 64))) -> None:
+    for split in ("training", "validation", "testing"):
+        photo(root / split / "images" / "a_b-c.jpg")
+        if split != "testing":
+            mask(root / split / "v1.2" / "labels" / "a_b-c.png", rows)
+
+
+def camvid(root: Path, rows: Rows = ((0, 3), (11, 10))) -> None:
+    for split in ("train", "val", "test"):
+        photo(root / split / f"{split}_1.png")
+        mask(root / f"{split}annot" / f"{split}_1.png", rows)
+        lines(root / f"{split}.txt", f"/SegNet/CamVid/{split}/{split}_1.png /SegNet/CamVid/{split}annot/{split}_1.png")

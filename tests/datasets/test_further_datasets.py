@@ -1,4 +1,4 @@
-"""SBU, LIP, KITTI and Oxford-IIIT Pet: on real samples where there are some, and on trees of their layouts."""
+"""SBU, LIP, KITTI, Mapillary Vistas and Oxford-IIIT Pet: on real samples where there are some, and on small trees."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from segctl.errors import DataError
 from segctl.plugin import dataset_info
 from segctl_datasets.kitti import KITTI
 from segctl_datasets.lip import LIP
+from segctl_datasets.mapillary import Mapillary
 from segctl_datasets.oxford_pet import OxfordPet
 from segctl_datasets.sbu_shadow import SBUShadow
 
@@ -105,6 +106,22 @@ def test_a_split_without_labels_ignores_every_pixel(tmp_path: Path) -> None:
     assert dataset.fingerprint() == KITTI(tmp_path, "test").fingerprint()
     with pytest.raises(DataError, match="kitti has no split 'val'; it has train and test"):
         KITTI(tmp_path, "val")
+
+
+def test_the_first_edition_of_vistas(tmp_path: Path) -> None:
+    info = dataset_info(Mapillary)
+    assert (len(info.classes), info.splits, info.unlabelled_splits) == (
+        65,
+        {"train": 18000, "val": 2000},
+        {"test": 5000},
+    )
+    colors = dict(zip(info.classes, info.palette, strict=True))
+    assert (colors["Bird"], colors["Sky"], colors["Ego Vehicle"]) == ((165, 42, 42), (70, 130, 180), (120, 10, 10))
+    layouts.mapillary(tmp_path)
+    dataset = Mapillary(tmp_path, "val")
+    assert dataset[0][1].tolist() == [[0, 13], [255, 64]]  # bird, road, unlabelled, the car that the camera is on
+    assert (dataset.classes[13], dataset.classes[64]) == ("Road", "Ego Vehicle")
+    assert Mapillary(tmp_path, "test").mask(0).tolist() == [[255, 255], [255, 255]]
 
 
 def test_trimaps_become_pet_and_background(tmp_path: Path) -> None:
