@@ -213,10 +213,17 @@ def _installed_version(distribution: str) -> str:
 
 
 def alias_of(entry: PluginEntry, known: Sequence[PluginEntry]) -> str:
-    """The name of the same plugin, among `known`, that its function or class has; empty where `entry` is that one."""
-    own = (entry.attribute, entry.distribution, entry.target)
-    named_so = any((other.name, other.distribution, other.target) == own for other in known)
-    return entry.attribute if named_so and entry.name != entry.attribute else ""
+    """The name of the same plugin, among `known`, that its function or class has; empty where `entry` is that one.
+
+    A class ``SBUShadow`` has the name ``sbu_shadow``.
+    """
+    own = (_letters(entry.attribute), entry.distribution, entry.target)
+    found = next((one.name for one in known if (_letters(one.name), one.distribution, one.target) == own), "")
+    return found if found != entry.name else ""
+
+
+def _letters(name: str) -> str:
+    return name.replace("_", "").casefold()
 
 
 def names(kind: str) -> list[str]:

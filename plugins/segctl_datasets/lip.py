@@ -12,9 +12,10 @@ from .pairs import PairDataset, check_split, pairs_by_stem
 __all__ = ["LIP"]
 
 _IMAGES, _MASKS = "TrainVal_images", "TrainVal_parsing_annotations"
-_MANUAL = (
-    "Fetch {file} with a browser from the Google Drive folder 0BzvH3bSnp3E9ZW9paE9kdkJtM3M (resource key "
-    "0-vgKJX42GVFaAwjhEWAncjQ) that the homepage links, and hand it over with --from."
+_FETCH = (
+    "Fetch {file} with a browser from "
+    "https://drive.google.com/drive/folders/0BzvH3bSnp3E9ZW9paE9kdkJtM3M?resourcekey=0-vgKJX42GVFaAwjhEWAncjQ"
+    ", which http://sysu-hcp.net/lip/ links, and hand it over with --from."
 )
 
 
@@ -84,12 +85,12 @@ class LIP(PairDataset):
         Archive(
             file="TrainVal_images.zip",
             provides=(f"{_IMAGES}/train_images", f"{_IMAGES}/val_images"),
-            manual=_MANUAL.format(file="TrainVal_images.zip"),
+            manual=_FETCH.format(file="TrainVal_images.zip"),
         ),
         Archive(
             file="TrainVal_parsing_annotations.zip",
             provides=(f"{_MASKS}/train_segmentations", f"{_MASKS}/val_segmentations"),
-            manual=_MANUAL.format(file="TrainVal_parsing_annotations.zip"),
+            manual=_FETCH.format(file="TrainVal_parsing_annotations.zip"),
         ),
     )
 

@@ -136,6 +136,7 @@ def _shown_facts(page: Page) -> list[tuple[str, str]]:
     shown = [
         ("classes", f"{len(facts['classes'])}: {classes}" if classes else "those of your data"),
         ("ignored value", str(facts["ignore_index"])),
+        ("mirrored", ", ".join(f"{_class(facts, a)} becomes {_class(facts, b)}" for a, b in facts["flip_pairs"])),
         ("splits", _splits(facts["splits"])),
         ("no labels in", _splits(facts["unlabelled_splits"])),
         ("trained on", f"{facts['train_split']}, evaluated on {facts['eval_split']}"),
@@ -148,17 +149,22 @@ def _shown_facts(page: Page) -> list[tuple[str, str]]:
     return [(title, value) for title, value in shown if value]
 
 
+def _class(facts: Mapping[str, Any], index: int) -> str:
+    return str(facts["classes"][index]) if index < len(facts["classes"]) else str(index)
+
+
 def _splits(splits: Mapping[str, int | None] | None) -> str:
     return ", ".join(f"{name}{f' ({count})' if count is not None else ''}" for name, count in (splits or {}).items())
 
 
 def _archive(facts: Mapping[str, Any]) -> str:
     """``"images.zip (1.2 GB) from https://..., after login"``."""
+    if facts["manual"]:
+        return str(facts["manual"])
     size = f" ({_bytes(facts['size'])})" if facts["size"] is not None else ""
     source = f" from {facts['url']}" if facts["url"] else ""
     login = ", after login" if facts["login"] else ""
-    manual = f". {facts['manual']}" if facts["manual"] else ""
-    return f"{facts['file']}{size}{source}{login}{manual}"
+    return f"{facts['file']}{size}{source}{login}"
 
 
 def _bytes(size: int) -> str:

@@ -50,6 +50,14 @@ def test_a_second_name_of_a_plugin_is_listed_as_that(segctl: Callable[..., Said]
     assert (found["psp"], found["pspnet"], found["enet"]) == ("pspnet", "", "")
     (row,) = [line for line in segctl("plugins", "list", "models").out.splitlines() if line.startswith("psp ")]
     assert "alias of pspnet" in row
+    listed = json.loads(segctl("plugins", "list", "datasets", "--json").out)
+    found = {entry["name"]: entry["alias_of"] for entry in listed}  # their classes are called SBUShadow and so on
+    assert (found["sbu"], found["citys"], found["sbu_shadow"], found["cityscapes"]) == (
+        "sbu_shadow",
+        "cityscapes",
+        "",
+        "",
+    )
     refused = " ".join(segctl("train", "--model", "zzz", "--dataset", "shapes", "--dry-run").err.split())
     assert "psanet, pspnet, segformer" in refused
 
@@ -67,6 +75,19 @@ def test_show_prints_options_as_they_are_typed(segctl: Callable[..., Said]) -> N
     }
     assert options["backbone"]["choices"] == ["vgg16", "vgg16_bn"]
     assert options["backbone"]["default"] == "vgg16"
+
+
+def test_show_says_where_data_come_from(segctl: Callable[..., Said]) -> None:
+    voc, people = (" ".join(segctl("plugins", "show", name).out.split()) for name in ("pascal_voc", "lip"))
+    assert "no labels in test (1456)" in voc
+    assert "download VOCtrainval_11-May-2012.tar (2.0 GB) from http://host.robots.ox.ac.uk/pascal/VOC/voc2012/" in voc
+    assert "mirrored left arm becomes right arm, left leg becomes right leg, left shoe becomes right shoe" in people
+    assert "Fetch TrainVal_images.zip with a browser" in people
+    archives = json.loads(segctl("plugins", "show", "cityscapes", "--json").out)["facts"]["archives"]
+    assert [(each["file"], each["login"]) for each in archives] == [
+        ("gtFine_trainvaltest.zip", "cityscapes"),
+        ("leftImg8bit_trainvaltest.zip", "cityscapes"),
+    ]
 
 
 def test_show_and_check_a_broken_or_ambiguous_plugin(program: Callable[..., Said], environment: dict[str, str]) -> None:
