@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from segctl.cancel import cancel as cancel
     from segctl.cancel import cancel_sweep as cancel_sweep
     from segctl.data_check.check import check_data as check_data
+    from segctl.data_show import show_data as show_data
     from segctl.drill import drill as drill
     from segctl.export import export as export
     from segctl.logs import logs as logs
@@ -58,6 +59,7 @@ _COMMANDS = {
     "bench": "segctl.bench",
     "drill": "segctl.drill",
     "check_data": "segctl.data_check.check",
+    "show_data": "segctl.data_show",
     "import_weights": "segctl.weights",
     "export": "segctl.export",
     "dunet_upsampling": "segctl.upsampling",
@@ -81,6 +83,7 @@ __all__ = [
     "profiles",
     "requeue",
     "resume",
+    "show_data",
     "status",
     "sweep",
     "train",

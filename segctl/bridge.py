@@ -47,6 +47,13 @@ def predict(
     return predictions
 
 
+def draw_sheet(
+    config: Config, split: str | None, names: Sequence[str], count: int, draws: int | None, out: Path
+) -> Any:
+    """Draws samples of a data set into a PNG; see `segctl_jobs.contact_sheet`."""
+    return _jobs("contact_sheet").draw_sheet(config, split, names, count, draws, out)
+
+
 def import_weights(
     file: Path,
     plugin: Plugin,

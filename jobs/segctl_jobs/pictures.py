@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
@@ -11,11 +12,32 @@ from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
 from segctl.plugin import DatasetInfo
 from segctl.runs.files import replacing
 
-__all__ = ["class_shares", "is_ours", "mask_picture", "overlay_picture", "save_png"]
+__all__ = [
+    "Entry",
+    "class_shares",
+    "edges",
+    "hatching",
+    "is_ours",
+    "legend",
+    "legend_entries",
+    "mask_picture",
+    "overlay_picture",
+    "save_png",
+    "stays_clear",
+]
 
 OPACITY = 0.55
 SMALLEST_OVERLAY, LARGEST_OVERLAY = 640, 4096  # the longer side in pixels, without the legend
 INK, PALE_INK, PAPER = (33, 37, 41), (108, 117, 125), (255, 255, 255)
+Color = tuple[int, int, int]
+
+
+class Entry(NamedTuple):
+    """A line of a legend; what has no colour is hatched."""
+
+    name: str
+    color: Color | None
+    share: float
 
 
 def mask_picture(mask: np.ndarray, info: DatasetInfo) -> Image.Image:
@@ -57,10 +79,11 @@ def overlay_picture(image: np.ndarray, mask: np.ndarray, info: DatasetInfo) -> I
         mask: ``(H, W)`` class indices.
     """
     tinted = _tinted(image, mask, info)
-    legend = _legend(class_shares(mask, info), info, tinted.size)
-    picture = Image.new("RGB", (max(tinted.width, legend.width), tinted.height + legend.height), PAPER)
+    unit = max(15, round(max(tinted.size) / 50))
+    panel = legend(legend_entries(class_shares(mask, info), info), max(tinted.width, SMALLEST_OVERLAY // 2), unit)
+    picture = Image.new("RGB", (max(tinted.width, panel.width), tinted.height + panel.height), PAPER)
     picture.paste(tinted, ((picture.width - tinted.width) // 2, 0))
-    picture.paste(legend, (0, tinted.height))
+    picture.paste(panel, (0, tinted.height))
     return picture
 
 
@@ -73,15 +96,16 @@ def _tinted(image: np.ndarray, mask: np.ndarray, info: DatasetInfo) -> Image.Ima
     columns = (np.arange(size[0]) * width) // size[0]
     mask = mask[rows[:, None], columns]  # the nearest pixel: a class has no values in between
     colors = np.asarray(info.palette, np.uint8)
-    clear = np.array([_stays_clear(name) for name in info.classes])
+    clear = np.array([stays_clear(name) for name in info.classes])
     blended = Image.blend(photo, Image.fromarray(colors[mask]), OPACITY)
     blended.paste(photo, mask=Image.fromarray((clear[mask] * 255).astype(np.uint8)))
-    edges = _edges(mask, thickness=max(1, round(max(size) / 800)))
-    blended.paste(Image.new("RGB", size, PAPER), mask=Image.fromarray((edges * 150).astype(np.uint8)))
+    outlines = edges(mask, thickness=max(1, round(max(size) / 800)))
+    blended.paste(Image.new("RGB", size, PAPER), mask=Image.fromarray((outlines * 150).astype(np.uint8)))
     return blended
 
 
-def _stays_clear(name: str) -> bool:
+def stays_clear(name: str) -> bool:
+    """Whether a class is shown by the photograph alone."""
     return name.lower() == "background"
 
 
@@ -94,36 +118,56 @@ def _overlay_size(width: int, height: int) -> tuple[int, int]:
     return max(1, round(width * scale)), max(1, round(height * scale))
 
 
-def _edges(mask: np.ndarray, thickness: int) -> np.ndarray:
+def edges(mask: np.ndarray, thickness: int) -> np.ndarray:
     """Where a neighbour, at most `thickness` pixels to the right or below, is of another class."""
-    edges = np.zeros(mask.shape, bool)
+    found = np.zeros(mask.shape, bool)
     for step in range(1, thickness + 1):
-        edges[:, :-step] |= mask[:, :-step] != mask[:, step:]
-        edges[:-step] |= mask[:-step] != mask[step:]
-    return edges
+        found[:, :-step] |= mask[:, :-step] != mask[:, step:]
+        found[:-step] |= mask[:-step] != mask[step:]
+    return found
 
 
-def _legend(shares: Mapping[int, float], info: DatasetInfo, above: tuple[int, int]) -> Image.Image:
-    """A panel as wide as the picture above it, with a swatch, the name and the share of each class, in columns."""
-    width = max(above[0], SMALLEST_OVERLAY // 2)
-    unit = max(15, round(max(above) / 50))  # the height of a capital and a bit, in pixels
+def hatching(height: int, width: int, pitch: int) -> np.ndarray:
+    """(height, width) bool: diagonal stripes, each half as wide as they are apart."""
+    return (np.add.outer(np.arange(height), np.arange(width)) % pitch) < pitch // 2
+
+
+def legend_entries(shares: Mapping[int, float], info: DatasetInfo) -> list[Entry]:
+    """A line for each class of `shares`, by class index, in its order."""
+    return [
+        Entry(info.classes[index], PAPER if stays_clear(info.classes[index]) else info.palette[index], share)
+        for index, share in shares.items()
+    ]
+
+
+def legend(entries: Sequence[Entry], width: int, unit: int) -> Image.Image:
+    """A panel with a swatch, the name and the share of each entry, in columns.
+
+    Args:
+        entries: From top to bottom, then from left to right.
+        width: Of the panel, in pixels.
+        unit: The height of a capital and a bit, in pixels.
+    """
     font = ImageFont.load_default(unit)
     gap, swatch, line = unit, round(unit * 1.1), round(unit * 1.9)
     share_width = round(font.getlength("100.0 %"))
     widest = width - 3 * gap - swatch - gap // 2 - share_width
-    texts = [(_shortened(info.classes[index], font, widest), _percent(share)) for index, share in shares.items()]
+    texts = [(_shortened(entry.name, font, widest), _percent(entry.share)) for entry in entries]
     name_width = round(max(font.getlength(name) for name, _ in texts))
     cell = swatch + gap // 2 + name_width + gap + share_width + 2 * gap
     columns = max(1, min(len(texts), (width + gap) // cell))
     rows = -(-len(texts) // columns)
     panel = Image.new("RGB", (width, rows * line + gap), PAPER)
     draw = ImageDraw.Draw(panel)
-    for position, (index, (name, percent)) in enumerate(zip(shares, texts, strict=True)):
+    for position, (entry, (name, percent)) in enumerate(zip(entries, texts, strict=True)):
         column, row = divmod(position, rows)
         left, middle = gap + column * cell, gap // 2 + row * line + line // 2
         box = (left, middle - swatch // 2, left + swatch, middle - swatch // 2 + swatch)
-        color = PAPER if _stays_clear(info.classes[index]) else info.palette[index]
-        draw.rounded_rectangle(box, radius=swatch // 5, fill=color, outline=INK, width=max(1, unit // 16))
+        if entry.color is None:
+            stripes = hatching(swatch, swatch, max(4, swatch // 3))
+            panel.paste(PALE_INK, (box[0], box[1]), Image.fromarray((stripes * 255).astype(np.uint8)))
+        outline = {"radius": 0 if entry.color is None else swatch // 5, "outline": INK, "width": max(1, unit // 16)}
+        draw.rounded_rectangle(box, fill=entry.color, **outline)
         text_left = left + swatch + gap // 2
         draw.text((text_left, middle), name, fill=INK, font=font, anchor="lm")
         draw.text((text_left + name_width + gap + share_width, middle), percent, fill=PALE_INK, font=font, anchor="rm")

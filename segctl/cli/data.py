@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -33,6 +34,46 @@ DataRoot = Annotated[
         help="Folder of the data sets. Default: $SEGCTL_DATA, else data/.",
         rich_help_panel=FILES,
     ),
+]
+
+Samples = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="SAMPLE", help="Names of samples. Default: some are drawn.", show_default=False),
+]
+Out = Annotated[
+    Path | None,
+    typer.Option(
+        "--out",
+        "-o",
+        metavar="FILE",
+        help="The PNG. Default: NAME-SPLIT.png.",
+        show_default=False,
+        rich_help_panel=options.OUTPUT,
+    ),
+]
+Split = Annotated[
+    str | None,
+    typer.Option("--split", metavar="SPLIT", help="Default: the one to train on.", rich_help_panel=WHAT),
+]
+Count = Annotated[
+    int, typer.Option("--count", metavar="N", min=1, help="Samples, where none are named.", rich_help_panel=WHAT)
+]
+Draws = Annotated[
+    int | None,
+    typer.Option(
+        "--draws",
+        metavar="N",
+        min=0,
+        help="How often each is augmented. Default: twice in the training split, elsewhere not at all.",
+        rich_help_panel=HOW,
+    ),
+]
+Recipe = Annotated[
+    str | None,
+    typer.Option("--recipe", metavar="RECIPE", help="Whose augmentation and seed hold.", rich_help_panel=HOW),
+]
+Seed = Annotated[
+    str | None, typer.Option("--seed", metavar="N", help="Other samples, other crops.", rich_help_panel=HOW)
 ]
 
 
@@ -71,6 +112,47 @@ def check(
         console.print(data_report.render(report, console.width))
     if report.count("error"):
         raise typer.Exit(USER_ERROR)
+
+
+@app.command("show")
+def show(
+    context: typer.Context,
+    name: DatasetName,
+    samples: Samples = None,
+    out: Out = None,
+    split: Split = None,
+    count: Count = 6,
+    draws: Draws = None,
+    recipe: Recipe = None,
+    sets: options.Sets = [],  # noqa: B006 - Typer makes a new list
+    seed: Seed = None,
+    plugin_options: options.PluginOptions = [],  # noqa: B006
+    data_root: DataRoot = None,
+    as_json: options.Json = False,
+) -> None:
+    """Draw a contact sheet: images and their masks with a legend, before and after augmentation.
+
+    Options of the data set: --dataset.OPTION VALUE; see 'segctl plugins show NAME'.
+    """
+    from segctl.data_show import show_data
+
+    with output.busy("Drawing"):
+        sheet = show_data(
+            name,
+            tuple(samples or ()),
+            out=out,
+            split=split,
+            count=count,
+            draws=draws,
+            recipe=recipe,
+            flags=options.configured(context.params, "name", "split"),
+            sets=sets,
+        )
+    if as_json:
+        output.document(asdict(sheet))
+        return
+    typer.echo(str(sheet.file))
+    output.note(f"{len(sheet.samples)} samples of {sheet.split}: {', '.join(sheet.samples)}.")
 
 
 def _dataset_options(context: typer.Context) -> dict[str, Any]:
