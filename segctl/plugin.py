@@ -238,7 +238,7 @@ def dataset_info(dataset: Any) -> DatasetInfo:
         palette=palette,
         ignore_index=int(getattr(dataset, "ignore_index", 255)),
         splits=dict(getattr(dataset, "splits", {"train": None, "val": None})),
-        unlabelled_splits=dict(getattr(dataset, "unlabelled_splits", {})),
+        unlabelled_splits=dict(getattr(dataset, "unlabelled_splits", None) or {}),
         train_split=getattr(dataset, "train_split", "train"),
         eval_split=getattr(dataset, "eval_split", "val"),
         flip_pairs=tuple((int(a), int(b)) for a, b in getattr(dataset, "flip_pairs", ())),
@@ -248,7 +248,10 @@ def dataset_info(dataset: Any) -> DatasetInfo:
         licence=getattr(dataset, "licence", ""),
         citation=getattr(dataset, "citation", ""),
         homepage=getattr(dataset, "homepage", ""),
-        archives=tuple(getattr(dataset, "archives", ())),
+        archives=tuple(
+            Archive(**each) if isinstance(each, Mapping) else each  # a checkpoint holds facts as plain data
+            for each in getattr(dataset, "archives", ())
+        ),
     )
 
 

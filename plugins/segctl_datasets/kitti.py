@@ -48,3 +48,5 @@ class KITTI(PairDataset):
         pairs = pairs_by_stem(Path(root), f"{folder}/image_2", ".png", masks, ".png")
         classes = {label: index for index, label in enumerate(self.labels)}
         super().__init__(root, split, pairs, ValueTable(classes, ignored=LABEL_IDS))
+        if split == self.eval_split:
+            self.notices += ("kitti has no validation split: measures are of the frames that a model is trained on.",)

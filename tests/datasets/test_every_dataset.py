@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -111,6 +113,12 @@ def test_an_archive_has_a_name() -> None:
     for nameless in ({"url": "https://example.org/get/?id=3"}, {"manual": "Ask the authors."}):
         with pytest.raises(ValueError, match="needs a file name"):
             Archive(**nameless)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_facts_survive_a_checkpoint(name: str) -> None:
+    info = facts(name)
+    assert dataset_info(SimpleNamespace(**asdict(info))) == info
 
 
 def test_camvid_is_linked_to_where_it_is_read(tmp_path: Path) -> None:

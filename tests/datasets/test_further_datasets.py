@@ -94,6 +94,7 @@ def test_kitti_has_the_label_ids_of_cityscapes(tmp_path: Path) -> None:
     dataset = KITTI(tmp_path, "train")
     assert dataset[0][1].tolist() == [[0, 13], [255, 18]]  # road, car, ignored, bicycle
     assert dataset.classes[13] == "car"
+    assert dataset.notices[-1].startswith("kitti has no validation split")
 
 
 def test_a_split_without_labels_ignores_every_pixel(tmp_path: Path) -> None:
