@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from segctl.cancel import cancel as cancel
     from segctl.cancel import cancel_sweep as cancel_sweep
     from segctl.data_check.check import check_data as check_data
+    from segctl.data_prepare import prepare_data as prepare_data
     from segctl.data_show import show_data as show_data
     from segctl.drill import drill as drill
     from segctl.export import export as export
@@ -59,6 +60,7 @@ _COMMANDS = {
     "bench": "segctl.bench",
     "drill": "segctl.drill",
     "check_data": "segctl.data_check.check",
+    "prepare_data": "segctl.data_prepare",
     "show_data": "segctl.data_show",
     "import_weights": "segctl.weights",
     "export": "segctl.export",
@@ -79,6 +81,7 @@ __all__ = [
     "import_weights",
     "logs",
     "predict",
+    "prepare_data",
     "profile",
     "profiles",
     "requeue",

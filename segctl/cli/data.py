@@ -114,6 +114,20 @@ def check(
         raise typer.Exit(USER_ERROR)
 
 
+@app.command("prepare")
+def prepare(name: DatasetName, data_root: DataRoot = None, as_json: options.Json = False) -> None:
+    """Make, once, what a data set needs beside its archives' files, such as COCO's masks; goes on where it stopped."""
+    from segctl.cli.data_progress import LookProgress
+    from segctl.data_prepare import prepare_data
+
+    with LookProgress("Preparing") as progress:
+        prepared = prepare_data(name, data_root=data_root, on_progress=progress)
+    if as_json:
+        output.document(asdict(prepared))
+    else:
+        typer.echo(f"{prepared.dataset} in {prepared.root} is ready{'' if prepared.steps else ', as it was'}.")
+
+
 @app.command("show")
 def show(
     context: typer.Context,

@@ -45,6 +45,7 @@ COMMANDS: dict[str, tuple[str, set[str]]] = {
         {"--loss", "--lr", "--batch-size", "--seed", "--steps", "--only", "--keep", "--set", "--plugin-option"}
         | {"--snapshot", "--no-snapshot", "--json", *CHOICE, *LAUNCH} - {"--name"},
     ),
+    "data prepare": ("name", {"--data-root", "--json"}),
     "recipes": ("", {"--json"}),
     "plugins list": ("[kind]", {"--json"}),
     "plugins show": ("name", {"--kind", "--json"}),

