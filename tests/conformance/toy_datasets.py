@@ -301,6 +301,26 @@ class FingerprintOfTheMoment(Good):
         return str(self.opened)
 
 
+class OneFileForTheServer(Good):
+    """Puts all predictions into one file of its submission."""
+
+    def submission_path(self, index: int) -> str:
+        return "result.png"
+
+
+class SubmitsElsewhere(Good):
+    """Names files outside of its submission."""
+
+    def submission_path(self, index: int) -> str:
+        return f"../{self.name(index)}.png"
+
+
+class LabelledAndNot(Good):
+    """Says of a split both that it has labels and that it has none."""
+
+    unlabelled_splits: Mapping[str, int | None] = {"val": None}
+
+
 class GivesItsCache(Good):
     """Keeps the arrays that it gives out."""
 
