@@ -9,7 +9,6 @@ from pathlib import Path
 
 from segctl import registry
 from segctl.errors import DataError
-from segctl.plugin import dataset_info
 
 __all__ = ["Prepared", "prepare_data"]
 
@@ -74,7 +73,7 @@ def _root(entry: registry.PluginEntry, factory: object, data_root: Path) -> Path
     try:
         return registry.dataset_root(entry, factory, data_root)
     except DataError:
-        own = data_root.expanduser().absolute() / (dataset_info(factory).home or entry.name)
+        own = registry.dataset_home(entry, factory, data_root)
         if not hasattr(factory, "prepare") or not own.is_dir():
             raise
         return own

@@ -35,6 +35,7 @@ __all__ = [
     "alias_of",
     "create_loss",
     "create_model",
+    "dataset_home",
     "dataset_root",
     "discover",
     "find",
@@ -364,6 +365,13 @@ def _open_dataset(plugin: Plugin, data_root: str | Path, split: str) -> Any:
     return _made(entry, lambda: factory(root, split, **options))
 
 
+def dataset_home(entry: PluginEntry, factory: Any, data_root: str | Path) -> Path:
+    """Where a data set is put below the folder of the data sets, whether it is there or not."""
+    home = getattr(factory, "home", "")
+    own = home if isinstance(home, str) and home else entry.name
+    return Path(os.path.expanduser(data_root)).absolute() / own
+
+
 def dataset_root(entry: PluginEntry, factory: Any, data_root: str | Path) -> Path:
     """The folder that a data set is to read: see `open_dataset`.
 
@@ -371,8 +379,7 @@ def dataset_root(entry: PluginEntry, factory: Any, data_root: str | Path) -> Pat
         DataError: What the data set's layout names is in none of these places.
     """
     data_root = Path(os.path.expanduser(data_root)).absolute()
-    home = getattr(factory, "home", "")
-    own = data_root / (home if isinstance(home, str) and home else entry.name)
+    own = dataset_home(entry, factory, data_root)
     layout = getattr(factory, "layout", ())
     if not isinstance(layout, tuple | list):  # a property: known only once it is open
         layout = ()
