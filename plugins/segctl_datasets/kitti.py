@@ -20,8 +20,8 @@ class KITTI(PairDataset):
     There is no validation split, nor one that papers agree on: by default the training frames are measured too, which
     tells what a model has learnt but not what it would make of other frames. The labels of the 200 test frames are not
     public. Layout: the official ``training/image_2``, ``training/semantic``, ``testing/image_2``. Masks hold the label
-    ids of Cityscapes, which become its train ids. Labels were corrected in April 2018. The licence is given from memory:
-    it could not be read again.
+    ids of Cityscapes, which become its train ids. Labels were corrected in April 2018. The licence is given from
+    memory: it could not be read again.
     """
 
     classes = Cityscapes.classes
