@@ -40,6 +40,11 @@ def eat() -> None:
         hoard.append(b"x" * 50_000_000)
 
 
+def broken_gpu() -> None:
+    if os.environ["SEGCTL_RESTART"] == "0":  # the next start is on another node
+        raise RuntimeError("CUDA error: uncorrectable ECC error encountered")
+
+
 def full_disk() -> None:
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -60,6 +65,7 @@ TROUBLES = {
     "device_memory": out_of_memory,
     "disk": full_disk,
     "memory": eat,
+    "hardware": broken_gpu,
 }
 
 
@@ -96,6 +102,7 @@ def fragile(
         "device_memory",
         "disk",
         "memory",
+        "hardware",
     ] = "none",
     rank: int = 0,
     step: int = 2,

@@ -21,7 +21,8 @@ class Ended:
         rank: Which one.
         code: Exit code; the negative number of the signal that killed it.
         finished: It came back from its work, and said so.
-        error: It left an error record: a cause, or only the consequence of another rank's end.
+        error: It left an error record: a cause, one that lies in the machine it ran on, or only the consequence of
+            another rank's end.
         asked: It had been asked to stop.
         killed: The supervisor killed it.
     """
@@ -29,7 +30,7 @@ class Ended:
     rank: int
     code: int
     finished: bool = False
-    error: Literal["cause", "consequence"] | None = None
+    error: Literal["cause", "machine", "consequence"] | None = None
     asked: bool = False
     killed: bool = False
 
@@ -38,7 +39,7 @@ class Ended:
         """Whether it ended badly by itself, not because it was stopped."""
         if self.finished:  # whatever happened while Python was being torn down
             return False
-        if self.error == "cause":
+        if self.error in ("cause", "machine"):
             return True
         if self.killed or self.code == STOPPED:
             return False

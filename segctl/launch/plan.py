@@ -80,7 +80,9 @@ class LaunchPlan:
     def from_record(cls, record: Mapping[str, Any]) -> LaunchPlan:
         gpus = tuple(Gpu(gpu["token"], gpu["identity"]) for gpu in record["gpus"])
         tuples = {name: tuple(record.get(name, ())) for name in ("command", "setup")}
-        return cls(**{**record, **tuples, "gpus": gpus})
+        # Code that was frozen with a job may be older than the command that resumes it.
+        known = {key: value for key, value in record.items() if key in cls.__dataclass_fields__}
+        return cls(**{**known, **tuples, "gpus": gpus})
 
 
 def make_plan(config: Config, machine: Machine) -> LaunchPlan:

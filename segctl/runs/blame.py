@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from segctl.errors import listing
-from segctl.runs.fault import HANG, NEEDS_A_PERSON, Fault, is_consequence, of_end, of_error, shared_memory, unwrapped
+from segctl.runs.fault import HANG, Fault, is_consequence, of_end, of_error, shared_memory, unwrapped
 
 __all__ = [
     "Blame",
@@ -25,7 +25,6 @@ __all__ = [
     "is_consequence",
     "is_own",
     "own_frames",
-    "retry_is_useless",
     "signal_name",
 ]
 
@@ -124,12 +123,6 @@ def blame(errors: Iterable[Mapping[str, Any]], deaths: Sequence[Death]) -> Blame
         return None
     weight, _, found = min(candidates, key=lambda candidate: candidate[:2])
     return (_absent(errors, silent) or found) if weight == _WAITING else found
-
-
-def retry_is_useless(errors: Iterable[Mapping[str, Any]], deaths: Sequence[Death]) -> bool:
-    """Whether the same would only happen again until a person changes something; False where nothing is known."""
-    found = blame(errors, deaths)
-    return found is not None and found.fault in NEEDS_A_PERSON
 
 
 _RAISED, _DIED, _HUNG, _WAITING, _CONSEQUENCE = range(5)

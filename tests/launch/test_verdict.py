@@ -10,6 +10,7 @@ from segctl.launch.slurm.verdict import Facts, decide
 DONE = [Ended(0, 0, finished=True), Ended(1, 0, finished=True)]
 SAVED = [Ended(0, 75, asked=True), Ended(1, 75, asked=True)]
 RAISED = [Ended(1, 1, error="cause"), Ended(0, 1, error="consequence")]
+BROKEN_MACHINE = [Ended(1, 1, error="machine"), Ended(0, -15, killed=True)]
 KILLED = [Ended(1, -9), Ended(0, -15, killed=True)]
 BROKEN_CONNECTIONS = [Ended(0, 1, error="consequence")]
 
@@ -23,6 +24,9 @@ BROKEN_CONNECTIONS = [Ended(0, 1, error="consequence")]
         (RAISED, {}, "FAILED"),
         (RAISED, {"told_to_end": True}, "FAILED"),
         (KILLED, {}, "FAILED"),
+        (BROKEN_MACHINE, {}, "REQUEUE"),
+        (BROKEN_MACHINE, {"cancelled": True}, "CANCELLED"),
+        ([Ended(0, 1, error="cause"), *BROKEN_MACHINE], {}, "FAILED"),
         # A rank that leaves with exit code 0 and no word has not done its work.
         ([Ended(0, 0), Ended(1, 0, finished=True)], {}, "FAILED"),
         (SAVED, {"cancelled": True}, "CANCELLED"),
@@ -48,4 +52,5 @@ def test_verdicts(ranks: list[Ended], more: dict[str, bool | str], state: str) -
 
 def test_the_reason_of_a_requeue_is_said() -> None:
     assert decide(Facts(SAVED, 2, interruption="after its preemption")).reason == "after its preemption"
+    assert "rank 1" in decide(Facts(BROKEN_MACHINE, 2)).reason
     assert "rank 1" in decide(Facts(BROKEN_CONNECTIONS, 2)).reason

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from segctl.runs.blame import Death, blame, retry_is_useless
+from segctl.runs.blame import Death, blame
 
 CLOSED = "[../third_party/gloo/gloo/transport/tcp/pair.cc:534] Connection closed by peer [127.0.0.1]:44321"
 TRACEBACK = """Traceback (most recent call last):
@@ -105,7 +105,6 @@ def test_a_long_message_becomes_one_line() -> None:
 
 def test_nobody_to_blame() -> None:
     assert blame([], []) is None
-    assert not retry_is_useless([], [])
 
 
 def test_rank_host_and_place_are_named() -> None:

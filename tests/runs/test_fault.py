@@ -7,7 +7,7 @@ import signal
 
 import pytest
 
-from segctl.runs.blame import Death, retry_is_useless
+from segctl.runs.blame import Death
 from segctl.runs.fault import Fault, is_consequence, of_end, of_error
 
 ERRORS: list[tuple[str, str, Fault]] = [
@@ -57,8 +57,6 @@ ERRORS: list[tuple[str, str, Fault]] = [
 def test_errors(kind: str, message: str, fault: Fault) -> None:
     record = {"type": kind, "message": message, "rank": 0}
     assert of_error(record) == fault
-    useless = fault in ("person", "out_of_memory_device", "out_of_memory_host", "disk")
-    assert retry_is_useless([record], []) == useless
     broken = fault == "nccl" or "gloo" in message or kind == "DistNetworkError"
     assert is_consequence(record) == broken
 
@@ -72,24 +70,23 @@ def test_an_error_number_of_the_system_goes_before_the_words() -> None:
 
 
 @pytest.mark.parametrize(
-    ("death", "fault", "useless"),
+    ("death", "fault"),
     [
-        (Death(0, 0), "person", True),
-        (Death(0, 2, "python: can't open file"), "person", True),
-        (Death(0, 1, "torch.OutOfMemoryError: CUDA out of memory. Tried"), "out_of_memory_device", True),
-        (Death(0, 1, disk_full=True), "disk", True),
-        (Death(0, -signal.SIGKILL, out_of_memory=True), "out_of_memory_host", True),
-        (Death(0, 137, out_of_memory=True), "out_of_memory_host", True),
-        (Death(0, -signal.SIGKILL, out_of_memory=False), "killed", False),
-        (Death(0, -signal.SIGSEGV, out_of_memory=True), "killed", False),
-        (Death(0, 139), "killed", False),
-        (Death(0, -signal.SIGBUS), "out_of_memory_host", True),
-        (Death(0, 124), "hang", False),
+        (Death(0, 0), "person"),
+        (Death(0, 2, "python: can't open file"), "person"),
+        (Death(0, 1, "torch.OutOfMemoryError: CUDA out of memory. Tried"), "out_of_memory_device"),
+        (Death(0, 1, disk_full=True), "disk"),
+        (Death(0, -signal.SIGKILL, out_of_memory=True), "out_of_memory_host"),
+        (Death(0, 137, out_of_memory=True), "out_of_memory_host"),
+        (Death(0, -signal.SIGKILL, out_of_memory=False), "killed"),
+        (Death(0, -signal.SIGSEGV, out_of_memory=True), "killed"),
+        (Death(0, 139), "killed"),
+        (Death(0, -signal.SIGBUS), "out_of_memory_host"),
+        (Death(0, 124), "hang"),
     ],
 )
-def test_ranks_that_left_no_word(death: Death, fault: Fault, useless: bool) -> None:
+def test_ranks_that_left_no_word(death: Death, fault: Fault) -> None:
     assert death.fault == fault
-    assert retry_is_useless([], [death]) == useless
 
 
 def test_a_container_says_signals_as_codes() -> None:

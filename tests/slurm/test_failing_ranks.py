@@ -59,3 +59,15 @@ def test_it_ends_soon_and_says_why(
     assert took < seconds, f"{took} s"
     assert training.restart() == 0, "it would only happen again"
     cluster.wait_for(lambda: training.job not in cluster.queue(), 30, "SLURM to let go of the job")
+
+
+def test_a_gpu_that_fails_is_no_fault_of_the_training(
+    cluster: Cluster, fragile_path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", fragile_path, prepend=os.pathsep)
+    fragile = ("--model", "fragile", "--model.trouble", "hardware", "--model.rank", 1, "--model.step", 5)
+    training = Training.submit("--on", "slurm", "--nodes", 2, "--procs", 1, *fragile)
+    status = training.wait_for_end()
+    assert status["state"] == "COMPLETED", training.story()
+    (first, _) = training.json("supervisor.json")["history"]
+    assert first["reason"] == "after the machine under rank 1 failed"

@@ -24,6 +24,7 @@ from segctl.launch import payload
 from segctl.launch.environment import JOB_VARIABLES, cleaned, job_id
 from segctl.launch.local.processes import SUPERVISOR_MARK
 from segctl.launch.plan import LaunchPlan, python_module, task_command
+from segctl.launch.rank_files import last_line
 from segctl.launch.submission import AttemptRecord, Submission
 from segctl.runs.files import read_json
 from segctl.runs.process import identify
@@ -98,19 +99,11 @@ def _await_answer(run: Run, attempt: int, supervisor: subprocess.Popen[bytes]) -
         if (read_json(run.supervisor_file) or {}).get("attempt") == attempt:
             return
         if supervisor.returncode is not None:
-            said = _last_line(run.supervisor_log)
+            said = last_line(run.supervisor_log) or "it left no word."
             raise LaunchError(
                 f"The supervisor of {run.id} ended at once: {said}", f"All it said is in {run.supervisor_log}."
             )
         time.sleep(0.02)
-
-
-def _last_line(path: Path) -> str:
-    try:
-        lines = path.read_text(errors="replace").strip().splitlines()
-    except OSError:
-        return "it left no word."
-    return lines[-1].strip() if lines else "it left no word."
 
 
 class SegctlLocalJobEnvironment(job_environment.JobEnvironment):

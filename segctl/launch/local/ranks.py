@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import os
-import pickle
 import signal
 import subprocess
 import time
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from segctl.launch.environment import job_id, of_rank
 from segctl.launch.local.processes import bury, dies_with
 from segctl.launch.outcome import Ended
 from segctl.launch.plan import LaunchPlan, task_command
+from segctl.launch.rank_files import RankFiles
 from segctl.runs.attempt import Attempt
-from segctl.runs.blame import is_consequence
 from segctl.runs.code import with_snapshot
-from segctl.runs.files import read_json
 from segctl.runs.run import Run
 
 # A rank whose last word is written has this long to end; an interpreter can hang in the teardown of a broken process
@@ -32,6 +30,7 @@ class Ranks:
 
     def __init__(self, run: Run, this: Attempt, plan: LaunchPlan) -> None:
         self._run, self._this, self._plan = run, this, plan
+        self._files = RankFiles(run, this, job_id(this.number))
         self._processes: dict[int, subprocess.Popen[bytes]] = {}
         self._codes: dict[int, int] = {}
         self._asked: set[int] = set()
@@ -50,9 +49,9 @@ class Ranks:
         tie = dies_with(os.getpid())
         command = task_command(str(self._run.submitit))
         user = with_snapshot(os.environ, self._run)
+        self._files.forget_results(self._plan.world_size)
         for rank in range(self._plan.world_size):
             environment = of_rank(user, self._plan, run_dir=self._run.path, this=self._this, rank=rank, gpus=gpus)
-            self._result(rank).unlink(missing_ok=True)  # from before a restart: submitit does not tell them apart
             with self._run.log_file(self._this.number, rank).open("ab") as log:
                 self._processes[rank] = subprocess.Popen(
                     command,
@@ -96,7 +95,7 @@ class Ranks:
         now = time.monotonic()
         hanging = []
         for rank in self.living:
-            word = "result" if self._finished(rank) else "error" if self._error(rank) else None
+            word = "result" if self._files.finished(rank) else "error" if self._files.error(rank) else None
             if word is not None:
                 word, since = self._last_word.setdefault(rank, (word, now))
                 if now - since > _TEARDOWN_SECONDS[word]:
@@ -118,7 +117,7 @@ class Ranks:
             {
                 "rank": end.rank,
                 "code": end.code,
-                "last_line": _last_line(self._run.log_file(self._this.number, end.rank)) if end.code > 0 else "",
+                "last_line": self._files.last_line(end.rank) if end.code > 0 else "",
                 "out_of_memory": starved,
                 "disk_full": full,
             }
@@ -130,39 +129,11 @@ class Ranks:
         return Ended(
             rank=rank,
             code=self._codes[rank],
-            finished=self._finished(rank),
-            error=self._error(rank),
+            finished=self._files.finished(rank),
+            error=self._files.error(rank),
             asked=rank in self._asked,
             killed=rank in self._killed,
         )
-
-    def _finished(self, rank: int) -> bool:
-        """Whether submitit has noted that the call came back; exit code 0 alone may be an os._exit somewhere."""
-        try:
-            with self._result(rank).open("rb") as file:
-                return bool(pickle.load(file)[0] == "success")
-        except (OSError, pickle.UnpicklingError, EOFError, LookupError, TypeError):
-            return False
-
-    def _result(self, rank: int) -> Path:
-        return self._run.submitit / f"{job_id(self._this.number)}_{rank}_result.pkl"
-
-    def _error(self, rank: int) -> Literal["cause", "consequence"] | None:
-        error = read_json(self._run.error_file(rank))
-        mine = self._this.as_record()
-        if error is None or any(error.get(key, 0) != value for key, value in mine.items()):
-            return None
-        return "consequence" if is_consequence(error) else "cause"
-
-
-def _last_line(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            file.seek(max(0, file.seek(0, os.SEEK_END) - 8192))
-            lines = file.read().decode(errors="replace").strip().splitlines()
-    except OSError:
-        return ""
-    return lines[-1].strip()[:300] if lines else ""
 
 
 def _is_full(folder: Path) -> bool:

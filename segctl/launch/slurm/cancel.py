@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 import time
 from collections.abc import Collection, Mapping, Sequence
 
 from segctl.errors import RunError
 from segctl.launch.cancel_request import request
-from segctl.launch.environment import cleaned
+from segctl.launch.slurm.commands import Said, said_by
 from segctl.runs.records import Records, read
 from segctl.runs.run import Run
 
@@ -102,27 +100,27 @@ def _scancel(jobs: Sequence[str], *options: str) -> None:
     """Those that have ended meanwhile are no error."""
     if not jobs:
         return
-    done = _command("scancel", *options, *jobs)
-    said = [line for line in done.stderr.splitlines() if line.strip() and not any(word in line for word in _GONE)]
-    if any("error" in line for line in said):
-        raise _refused("scancel", "; ".join(said))
+    said = _said_by("scancel", *options, *jobs)
+    left = [line for line in said.err.splitlines() if not any(word in line for word in _GONE)]
+    if left and (said.code != 0 or any("error" in line for line in left)):
+        raise _refused("scancel", "; ".join(left))
 
 
 def _slurm(*words: str) -> str:
-    done = _command(*words)
-    if done.returncode != 0 or "error" in done.stderr:
-        raise _refused(words[0], done.stderr.strip())
-    return done.stdout
+    said = _said_by(*words)
+    if said.code != 0:
+        raise _refused(words[0], said.err)
+    return said.out
+
+
+def _said_by(*words: str) -> Said:
+    said = said_by(words)
+    if said.absent:
+        raise RunError(f"A job on SLURM is meant, but {words[0]} was not found here.", "Use a login node.")
+    if said.unreachable:
+        raise RunError("SLURM does not answer.", "Try again when squeue does.")
+    return said
 
 
 def _refused(command: str, said: str) -> RunError:
     return RunError(f"{command} says: {said}.", "Try again when SLURM answers, or ask the job's owner.")
-
-
-def _command(*words: str) -> subprocess.CompletedProcess[str]:
-    try:
-        return subprocess.run(words, env=cleaned(os.environ), capture_output=True, text=True, timeout=60, check=False)
-    except FileNotFoundError as error:
-        raise RunError(f"A job on SLURM is meant, but {words[0]} was not found here.", "Use a login node.") from error
-    except subprocess.TimeoutExpired as error:
-        raise RunError("SLURM does not answer.", "Try again when squeue does.") from error

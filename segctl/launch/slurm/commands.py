@@ -32,6 +32,11 @@ class Said:
     err: str
 
     @property
+    def absent(self) -> bool:
+        """Whether there is no such command here."""
+        return self.code == _ABSENT
+
+    @property
     def unreachable(self) -> bool:
         """Whether slurmctld did not answer."""
         said = self.err.lower()

@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import logging
 import os
-import pickle
 import signal
 import subprocess
 import sys
@@ -20,21 +19,22 @@ from pathlib import Path
 from typing import Any
 
 from segctl.errors import RunError
-from segctl.launch.environment import cleaned
 from segctl.launch.inbox import Inbox, stop_grace
 from segctl.launch.outcome import STOPPED, Ended
 from segctl.launch.plan import LaunchPlan
+from segctl.launch.rank_files import RankFiles
 from segctl.launch.restarts import AT_LIMIT, AT_PREEMPTION, BY_REQUEST, newest_step, refusal
 from segctl.launch.slurm import srun_report
+from segctl.launch.slurm.commands import Said, said_by
 from segctl.launch.slurm.plan import srun_command
 from segctl.launch.slurm.srun_report import SrunReport, TaskEnd
 from segctl.launch.slurm.verdict import Facts, Verdict, decide
+from segctl.launch.state_file import StateFile
 from segctl.launch.submission import planned
 from segctl.runs import fence, sweeps
 from segctl.runs.attempt import Attempt
-from segctl.runs.blame import is_consequence
 from segctl.runs.code import with_snapshot
-from segctl.runs.files import read_json, write_json
+from segctl.runs.files import read_json
 from segctl.runs.process import hostname
 from segctl.runs.run import Run
 from segctl.runs.usage import with_marks
@@ -44,6 +44,7 @@ log = logging.getLogger("segctl.leader")
 LOOK_EVERY = 2.0  # seconds between two looks at files; the end of srun and a signal are noticed at once
 TEARDOWN_SECONDS = 10.0  # a rank whose error is written has this long to end
 RECORD_SECONDS = 60.0  # how long the submitting command may take from sbatch to recording the job
+COMMAND_SECONDS = 30.0  # how long a command of SLURM may take
 REQUEUE_SECONDS = 600.0  # how long a controller that does not answer is asked again
 
 
@@ -69,7 +70,7 @@ class Leader:
             "nodes": os.environ.get("SLURM_JOB_NODELIST", hostname()),
             "from_step": newest_step(run),
         }
-        self._record: dict[str, Any] = {
+        record = {
             **this.as_record(),
             "job_id": job,
             "host": hostname(),
@@ -77,6 +78,8 @@ class Leader:
             "started": self._entry["started"],
             "stop_grace": self._grace,
         }
+        self._state = StateFile(run.supervisor_file, record)
+        self._files = RankFiles(run, this, job)
 
     def carry_out(self) -> int:
         """Does the job; returns the batch script's exit code."""
@@ -85,7 +88,7 @@ class Leader:
             return self._end(Verdict("FAILED", why), [])
         if not self._is_the_newest_start():
             return STOPPED
-        self._forget_earlier_results()
+        self._files.forget_results(self._plan.world_size)
         self._write("RUNNING")
         self._find_the_call()
         if not self._is_cancelled():
@@ -139,7 +142,7 @@ class Leader:
             self._request(name)
         if self._deadline is None and self._is_cancelled():
             self._request("SIGUSR2")
-        if any(kind == "cause" for kind in self._errors().values()):
+        if any(word != "consequence" for word in self._files.errors().values()):
             self._limit(TEARDOWN_SECONDS)
         if self._deadline is not None and time.monotonic() >= self._deadline:
             log.warning("the ranks do not end; srun is killed, and SLURM ends them with the job")
@@ -177,8 +180,8 @@ class Leader:
 
     def _facts_of_the_job(self) -> dict[str, str]:
         """The controller's record of this job; empty where it does not answer."""
-        done = _command("scontrol", "show", "job", self._job, "--oneliner")
-        fields = (word.partition("=") for word in done.stdout.split()) if done.returncode == 0 else ()
+        said = _said_by("scontrol", "show", "job", self._job, "--oneliner")
+        fields = (word.partition("=") for word in said.out.split()) if said.code == 0 else ()
         return {name: value for name, _, value in fields}
 
     def _slurm_ends_it(self) -> bool:
@@ -188,19 +191,9 @@ class Leader:
             self._interruption = self._interruption or AT_PREEMPTION
         return facts.get("JobState", "RUNNING") != "RUNNING"
 
-    def _errors(self) -> dict[int, str]:
-        """What each rank's error record of this start is: a cause or a consequence."""
-        records = (read_json(path) for path in self._run.errors.glob("rank*.json"))
-        mine = self._this.as_record()
-        return {
-            int(record["rank"]): "consequence" if is_consequence(record) else "cause"
-            for record in records
-            if record is not None and all(record.get(key, 0) == value for key, value in mine.items())
-        }
-
     def _ended(self, report: SrunReport) -> list[Ended]:
         """How the ranks ended, as far as their files and srun say."""
-        errors = self._errors()
+        errors = self._files.errors()
         asked = bool(self._interruption) or self._told_to_end or self._is_cancelled()
         said = {end.rank: end for end in report.ends}
         order = [*said, *(rank for rank in range(self._plan.world_size) if rank not in said)]
@@ -208,24 +201,12 @@ class Leader:
         seen_to_the_end = self._facts_of_the_job().get("JobState") == "RUNNING"
         ended = []
         for rank in order:
-            finished = self._finished(rank)
+            finished = self._files.finished(rank)
             if rank not in said and not finished and rank not in errors and not seen_to_the_end:
                 continue
             end = said.get(rank, TaskEnd(rank, "", 1 if rank in errors else 0))
-            kind: Any = errors.get(rank)
-            ended.append(Ended(rank, end.code, finished, kind, asked, killed=end.after_the_first))
+            ended.append(Ended(rank, end.code, finished, errors.get(rank), asked, killed=end.after_the_first))
         return ended
-
-    def _finished(self, rank: int) -> bool:
-        """Whether submitit has noted that the call came back; exit code 0 alone may be an os._exit somewhere."""
-        try:
-            with self._result(rank).open("rb") as file:
-                return bool(pickle.load(file)[0] == "success")
-        except (OSError, pickle.UnpicklingError, EOFError, LookupError, TypeError):
-            return False
-
-    def _result(self, rank: int) -> Path:
-        return self._run.submitit / f"{self._job}_{rank}_result.pkl"
 
     def _find_the_call(self) -> None:
         """submitit gives the pickled call the job's number after it has it; it may have been cut off in between."""
@@ -237,10 +218,6 @@ class Leader:
         if not call.exists() and unnamed:
             os.link(max(unnamed, key=lambda path: path.stat().st_mtime), call)
 
-    def _forget_earlier_results(self) -> None:
-        for rank in range(self._plan.world_size):
-            self._result(rank).unlink(missing_ok=True)
-
     def _deaths(self, ranks: Sequence[Ended], report: SrunReport) -> list[dict[str, Any]]:
         said = {end.rank: end for end in report.ends}
         return [
@@ -248,7 +225,7 @@ class Leader:
                 "rank": rank.rank,
                 "host": said[rank.rank].host if rank.rank in said else self._host_of(rank.rank),
                 "code": rank.code,
-                "last_line": _last_line(self._run.log_file(self._this.number, rank.rank)) if rank.code > 0 else "",
+                "last_line": self._files.last_line(rank.rank) if rank.code > 0 else "",
                 "out_of_memory": report.out_of_memory,
             }
             for rank in ranks
@@ -257,7 +234,7 @@ class Leader:
 
     def _host_of(self, rank: int) -> str:
         """Ranks go to the nodes block by block, as sbatch's --ntasks-per-node has it."""
-        nodes = _command("scontrol", "show", "hostnames", self._entry["nodes"]).stdout.split()
+        nodes = _said_by("scontrol", "show", "hostnames", self._entry["nodes"]).out.split()
         place = rank // self._plan.procs_per_node
         return nodes[place] if place < len(nodes) else ""
 
@@ -271,7 +248,7 @@ class Leader:
         failed = verdict.state == "FAILED"
         self._write(verdict.state, verdict.reason, ended=True, deaths=list(deaths) if failed else [])
         if verdict.state == "CANCELLED":
-            _command("scancel", self._job)  # so that SLURM and the jobs that wait for this one know
+            _said_by("scancel", self._job)  # so that SLURM and the jobs that wait for this one know
         return {"COMPLETED": 0, "FAILED": 1}.get(verdict.state, STOPPED)
 
     def _requeue_unless_refused(self, reason: str) -> int:
@@ -286,13 +263,13 @@ class Leader:
     def _requeue(self) -> int:
         deadline = time.monotonic() + REQUEUE_SECONDS
         while True:
-            done = _command("scontrol", "requeue", self._job)
-            if done.returncode == 0 or "pending" in done.stderr:
+            said = _said_by("scontrol", "requeue", self._job)
+            if said.code == 0 or "pending" in said.err:
                 time.sleep(60)  # SLURM ends this process
                 return STOPPED
-            log.warning("scontrol requeue: %s", done.stderr.strip())
+            log.warning("scontrol requeue: %s", said.err)
             if time.monotonic() > deadline:
-                self._write("FAILED", f"it could not be requeued: {done.stderr.strip()}", ended=True)
+                self._write("FAILED", f"it could not be requeued: {said.err}", ended=True)
                 return 1
             self._inbox.take()
             self._inbox.wait(LOOK_EVERY)
@@ -302,14 +279,18 @@ class Leader:
         now = time.time() if ended else None
         self._entry.update(ended=now, reason=reason)
         history = with_marks([*self._earlier(), self._entry], read_json(self._run.status_file), self._this.number)
-        content = {"state": state, "reason": reason, "ended": now, "deaths": list(deaths), "history": history}
+        content: dict[str, Any] = {
+            "state": state,
+            "reason": reason,
+            "ended": now,
+            "deaths": list(deaths),
+            "history": history,
+        }
+        self._state.write(**content)
         for _ in range(10):
-            try:
-                write_json(self._run.supervisor_file, {**self._record, **content})
+            if self._state.retry():
                 return
-            except OSError as error:
-                log.warning("%s could not be replaced: %s", self._run.supervisor_file, error)
-                time.sleep(1.0)
+            time.sleep(1.0)
 
     def _earlier(self) -> list[dict[str, Any]]:
         return [entry for entry in self._history if entry["restart"] < self._this.restart]
@@ -357,11 +338,8 @@ def _job_id() -> str:
     return os.environ["SLURM_JOB_ID"]
 
 
-def _command(*words: str) -> subprocess.CompletedProcess[str]:
-    try:
-        return subprocess.run(words, env=cleaned(os.environ), capture_output=True, text=True, timeout=30, check=False)
-    except (OSError, subprocess.SubprocessError) as error:
-        return subprocess.CompletedProcess(words, 1, "", str(error))
+def _said_by(*words: str) -> Said:
+    return said_by(words, seconds=COMMAND_SECONDS)
 
 
 def _text(path: Path) -> str:
@@ -369,11 +347,6 @@ def _text(path: Path) -> str:
         return path.read_text(errors="replace")
     except OSError:
         return ""
-
-
-def _last_line(path: Path) -> str:
-    lines = _text(path)[-8192:].strip().splitlines()
-    return lines[-1].strip()[:300] if lines else ""
 
 
 if __name__ == "__main__":

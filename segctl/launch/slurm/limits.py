@@ -238,7 +238,7 @@ def try_out(plan: LaunchPlan, partitions: Mapping[str, Partition]) -> str:
     said = said_by(["sbatch", "--test-only", *options], text="#!/bin/bash\ntrue\n")
     if said.code == 0:
         return _outlook(said.err)
-    if said.code == 127 or said.unreachable:
+    if said.absent or said.unreachable:
         raise no_answer(said)
     if "node configuration is not available" in said.err and _may_come_back(partitions, Request.of(plan)):
         return (

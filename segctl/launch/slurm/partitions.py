@@ -145,7 +145,7 @@ def read_partitions() -> dict[str, Partition]:
 
 
 def no_answer(said: Said) -> LaunchError:
-    if said.code == 127:
+    if said.absent:
         return LaunchError(
             f"There is no SLURM here: {said.err}.", "Run segctl on a login node of the cluster, or use --on local."
         )

@@ -21,6 +21,7 @@ from typing import Any
 
 from segctl.errors import LaunchError
 from segctl.launch.plan import LaunchPlan, python_module, task_command
+from segctl.launch.rank_files import last_line
 from segctl.launch.slurm.commands import environment, said_by
 from segctl.launch.slurm.partitions import duration
 from segctl.launch.slurm.words import waits
@@ -202,13 +203,13 @@ def _result(job_id: str, folder: Path) -> ProbeResult:
         state=facts.get("JobState", ""),
         exit_code=facts.get("ExitCode", ""),
         started=(folder / "started").exists(),
-        last_line=_last_line(folder / "batch.log"),
+        last_line=last_line(folder / "batch.log"),
         nodes=tuple(
             NodeWord(
                 name,
                 (folder / f"{name}.seen").exists(),
                 read_json(folder / f"{name}.json"),
-                _last_line(folder / f"{name}.log"),
+                last_line(folder / f"{name}.log"),
             )
             for name in names
         ),
@@ -223,11 +224,3 @@ def _complete(folder: Path, names: list[str]) -> bool:
     """Whether all has come that can be expected. Listing the folder makes a network file system look again."""
     there = set(os.listdir(folder))
     return "started" in there and all(f"{name}.seen" in there for name in names)
-
-
-def _last_line(file: Path) -> str:
-    try:
-        lines = [line.strip() for line in file.read_text(errors="replace").splitlines() if line.strip()]
-    except OSError:
-        return ""
-    return lines[-1] if lines else ""

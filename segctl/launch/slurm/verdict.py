@@ -48,7 +48,8 @@ def decide(facts: Facts) -> Verdict:
     """How the job ended, and whether it should go on by itself.
 
     A person's error, a rank that was killed and a memory that ran out are final: the next attempt would meet them
-    again. An interruption is not, nor is the loss of a node, of which the other ranks know only that connections broke.
+    again. An interruption is not, nor is the loss of a node, of which the other ranks know only that connections broke,
+    nor a GPU or file system that failed under a rank.
     """
     missing = sorted(set(range(facts.world_size)) - {rank.rank for rank in facts.ranks})
     if not missing and all(rank.finished for rank in facts.ranks):
@@ -61,6 +62,9 @@ def decide(facts: Facts) -> Verdict:
         return Verdict("FAILED")
     if facts.cancelled:
         return Verdict("CANCELLED", judge(facts.ranks, requests=["segctl cancel"], grace=facts.grace).reason)
+    broken = [rank.rank for rank in facts.ranks if rank.error == "machine"]
+    if broken:
+        return Verdict("REQUEUE", f"after the machine under {_named(broken)} failed")
     if any(rank.code == STOPPED for rank in facts.ranks) or facts.interruption:
         return Verdict("REQUEUE", facts.interruption or BY_REQUEST)
     return Verdict("REQUEUE", f"after {_named(missing)} vanished" if missing else "after its processes lost each other")
