@@ -221,8 +221,8 @@ def _across(samples: Sequence[Samples], info: DatasetInfo, asked: Sequence[str])
 
 
 def _lone_files(root: Path, samples: Sequence[Samples], known: Sequence[Case]) -> list[Case]:
-    refusals = [case for case in known if case.kind == "refused"]
-    whole = not refusals and not any(case.kind == "not-here" for case in known)
+    refusals = [case for case in known if case.kind in ("refused", "not-here")]
+    whole = {case.split for case in refusals} <= {each.name for each in samples}
     lone = list(lone_files(root, samples, whole=whole))
     refused = any(_names(refusal, case.file) for refusal in refusals for case in lone)
     return [replace(case, kind="refused-mask") if refused and case.kind == "lone-mask" else case for case in lone]
@@ -242,8 +242,12 @@ def _about_split(report: SplitReport, info: DatasetInfo) -> Iterator[Case]:
 def _without_echoes(cases: Sequence[Case]) -> Iterator[Case]:
     """Leaves out refusals of a file that has an error of its own: who opens a data set names the first of these."""
     own = {case.file for case in cases if case.file and case.kind in _NAMES_THE_FILE}
+    said: set[str] = set()
     for case in cases:
-        if case.kind != "refused" or not any(_names(case, file) for file in own):
+        if case.kind != "refused":
+            yield case
+        elif case.what not in said and not any(_names(case, file) for file in own):
+            said.add(case.what)  # of a data set as a whole each split says the same
             yield case
 
 
