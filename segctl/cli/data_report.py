@@ -69,7 +69,7 @@ def _split(split: SplitReport) -> Row:
             split.name,
             str(split.samples),
             NOTHING if split.published is None else str(split.published),
-            str(min(split.images, split.masks)),
+            str(min(split.images, split.masks) if split.masks else split.images),
             _sizes(split),
             _channels(split.mean),
             _channels(split.deviation),

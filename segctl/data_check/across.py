@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import re
 from collections import Counter
@@ -137,9 +136,9 @@ def lone_files(root: Path, splits: Sequence[Samples], *, whole: bool) -> Iterato
         splits: All that were opened.
         whole: These are all splits that there are; else nothing is said of pairs that they do not use.
     """
-    files = [each for split in splits for each in split.files if each is not None]
-    names = [name for split in splits for name, each in zip(split.names, split.files, strict=True) if each is not None]
-    used = set(itertools.chain.from_iterable(files))
+    found = [(name, each) for split in splits for name, each in zip(split.names, split.files, strict=True)]
+    names, files = [name for name, each in found if each and each[1]], [each for _, each in found if each and each[1]]
+    used = {path for _, each in found if each for path in each}
     image_of = Counter((_place(image), _place(mask)) for image, mask in files)
     ends = [{_ending(each[kind], name) for each, name in zip(files, names, strict=True)} for kind in (0, 1)]
     for folders, mask_folder in sorted({(image, mask) for image, mask in image_of}):

@@ -137,24 +137,25 @@ def _open_all(
     plugin: Plugin, data_root: str | Path, asked: Sequence[str], declared: DatasetInfo
 ) -> tuple[list[OpenSplit], DatasetInfo, list[Case]]:
     """The splits that can be opened somehow, the data set's facts, and what is wrong with the splits as such."""
+    unlabelled = declared.unlabelled_splits or {}
+    known = [*(declared.splits or ()), *unlabelled]
     for split in asked:
-        if split not in (declared.splits or ()):
+        if split not in known:
             raise DataError(
-                f"{plugin.name} has no split {split!r}; it has {listing(declared.splits or ())}.",
-                did_you_mean(split, declared.splits or ()),
+                f"{plugin.name} has no split {split!r}; it has {listing(known)}.", did_you_mean(split, known)
             )
     main = (declared.train_split, declared.eval_split)
     info = declared
     cases: list[Case] = []
     opened: list[OpenSplit] = []
     notices: list[str] = []
-    todo = list(asked or declared.splits or ())
+    todo = list(asked or known)
     while todo:
         split = todo.pop(0)
         dataset, refusal = _open(plugin, data_root, split)
         if dataset is not None and len(dataset) == 0:
             refusal, dataset = DataError("It is empty."), None
-        if refusal is not None:
+        if refusal is not None and (dataset is not None or split in asked or split not in unlabelled):
             needed = split in main or split in asked or dataset is not None
             cases.append(Case("refused" if needed else "not-here", split, "", str(refusal)))
         if dataset is None:
@@ -162,7 +163,7 @@ def _open_all(
         found = dataset_info(dataset)
         if not opened:  # what only the data say, such as which splits a person's folder has
             info = found
-            todo = [each for each in todo if asked or each in (found.splits or ())]
+            todo = [each for each in todo if asked or each in (found.splits or ()) or each in unlabelled]
         opened.append(OpenSplit(split, dataset, found))
         notices += _notices(dataset, split)
     return opened, info, [*cases, *(Case("notice", "", "", notice) for notice in dict.fromkeys(notices))]
@@ -260,7 +261,7 @@ def _report(split: OpenSplit, tally: Tally, sizes: Sequence[tuple[int, int]]) ->
     return SplitReport(
         name=split.name,
         samples=len(split.dataset),
-        published=(split.info.splits or {}).get(split.name),
+        published={**(split.info.splits or {}), **(split.info.unlabelled_splits or {})}.get(split.name),
         images=tally.images,
         masks=tally.masks,
         smallest=sizes[0] if sizes else None,

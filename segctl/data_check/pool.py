@@ -30,6 +30,10 @@ class OpenSplit(NamedTuple):
     dataset: Any
     info: DatasetInfo
 
+    @property
+    def labelled(self) -> bool:
+        return self.name not in (self.info.unlabelled_splits or ())
+
 
 class Chunk(NamedTuple):
     """Samples of one split that were looked at, in order.
@@ -93,11 +97,12 @@ def _result(splits: Sequence[OpenSplit], task: tuple[int, int, int], future: Fut
 
 
 def _look(splits: Sequence[OpenSplit], number: int, start: int, stop: int) -> Chunk:
-    _, dataset, info = splits[number]
+    split = splits[number]
+    dataset, info, labelled = split.dataset, split.info, split.labelled
     tally = Tally(len(info.classes))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow's, about files of which more is said anyway
-        seen = tuple(examine(dataset, info, index, tally) for index in range(start, stop))
+        seen = tuple(examine(dataset, info, index, tally, labelled=labelled) for index in range(start, stop))
     return Chunk(number, start, seen, tally)
 
 

@@ -81,18 +81,29 @@ class Tally:
 
 
 def files_of(dataset: Any, index: int) -> tuple[str, str] | None:
-    """The image's and the mask's path below the data's root; None where the data set does not say."""
+    """The image's and the mask's path below the data's root; None where the data set does not say.
+
+    The mask's is empty where labels are not public.
+    """
     if not hasattr(dataset, "files") or not hasattr(dataset, "root"):
         return None
-    image, mask = dataset.files(index)[:2]
-    return str(image), str(mask)
+    paths = [*map(str, dataset.files(index)), ""]
+    return paths[0], paths[1]
 
 
-def examine(dataset: Any, info: DatasetInfo, index: int, tally: Tally) -> Seen:
-    """Looks at a sample and adds it to `tally`; whatever is wrong with it becomes a fault, not an exception."""
+def examine(dataset: Any, info: DatasetInfo, index: int, tally: Tally, *, labelled: bool) -> Seen:
+    """Looks at a sample and adds it to `tally`; whatever is wrong with it becomes a fault, not an exception.
+
+    Args:
+        dataset: A split.
+        info: Its facts.
+        index: The sample's.
+        tally: Takes its pixels.
+        labelled: Whether its mask says anything.
+    """
     files = files_of(dataset, index)
     root = str(getattr(dataset, "root", ""))
-    name = files[1] if files else str(dataset.name(index))
+    name = (files[1] or files[0]) if files else str(dataset.name(index))
     try:
         image, mask = dataset[index]
         faults = list(_contract(image, mask, info, name))
@@ -114,9 +125,10 @@ def examine(dataset: Any, info: DatasetInfo, index: int, tally: Tally) -> Seen:
         blank = bool((levels > 0).sum(axis=1).max() == 1)
         faults += _about_image(size, blank, files[0] if files else name)
         seen_image = None if blank else _digest(image)
-    if mask is not None:
-        faults += _about_mask(mask, info, name, tally)
-    return Seen(tuple(faults), seen_image, None if mask is None else _digest(mask), size)
+    if mask is None or not labelled:
+        return Seen(tuple(faults), seen_image, None, size)
+    faults += _about_mask(mask, info, name, tally)
+    return Seen(tuple(faults), seen_image, _digest(mask), size)
 
 
 def _contract(image: Any, mask: Any, info: DatasetInfo, name: str) -> Iterator[Fault]:
@@ -164,7 +176,9 @@ def _diagnose(
     elif image is None:
         faults.append(("unreadable-image", files[0], why))
     mask: np.ndarray | None = None
-    if not os.path.lexists(mask_path):
+    if not files[1]:
+        pass
+    elif not os.path.lexists(mask_path):
         faults.append(("missing-mask", files[1], "does not exist"))
     elif hasattr(dataset, "mask"):
         try:
@@ -216,6 +230,8 @@ def _headers(root: str, files: tuple[str, str]) -> list[Fault]:
             faults += [(kind, image, what) for kind, what in _of_image_header(file)]
     except _DAMAGED:
         pass  # said already
+    if not mask:
+        return faults
     try:
         with Image.open(os.path.join(root, mask)) as file:
             if file.format in _LOSSY or (file.format == "WEBP" and not _lossless_webp(os.path.join(root, mask))):

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-NAMES = {"plain": "Plain", "sides": "Sides", "slow": "Slow", "hungry": "Hungry", "unions": "Unions"}
+NAMES = {"plain": "Plain", "sides": "Sides", "slow": "Slow", "hungry": "Hungry", "unions": "Unions", "served": "Served"}
 
 
 @pytest.fixture

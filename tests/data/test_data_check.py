@@ -186,6 +186,27 @@ def test_a_split_that_is_made_of_others_leaks_nothing(toys: str, tmp_path: Path)
     ]
 
 
+def test_a_split_whose_labels_are_not_public_is_looked_at_too(toys: str, tmp_path: Path) -> None:
+    files = make_unions(tmp_path / "served") / "files"
+    for index in (4, 5):
+        (files / f"{index}_mask.png").unlink()
+
+    report = segctl.check_data("served", data_root=tmp_path)
+
+    assert report.findings == ()
+    assert [(split.name, split.images, split.masks) for split in report.splits] == [
+        ("train", 2, 2),
+        ("val", 2, 2),
+        ("test", 2, 0),
+    ]
+    shutil.copy(files / "4.png", files / "0.png")
+    (files / "5.png").write_bytes(b"")
+    assert found(segctl.check_data("served", data_root=tmp_path)) == {
+        ("leak", "files/0.png"),
+        ("unreadable-image", "files/5.png"),
+    }
+
+
 def test_the_lists_that_sbd_comes_with_leak_and_the_default_does_not(tmp_path: Path) -> None:
     """SBD's train list holds a photograph of VOC's val, as the reference project's did."""
     savemat = pytest.importorskip("scipy.io").savemat
