@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from segctl.data_check.check import check_data as check_data
     from segctl.data_prepare import prepare_data as prepare_data
     from segctl.data_show import show_data as show_data
+    from segctl.download import download as download
     from segctl.drill import drill as drill
     from segctl.export import export as export
     from segctl.logs import logs as logs
@@ -58,6 +59,7 @@ _COMMANDS = {
     "requeue": "segctl.requeue",
     "why": "segctl.why",
     "bench": "segctl.bench",
+    "download": "segctl.download",
     "drill": "segctl.drill",
     "check_data": "segctl.data_check.check",
     "prepare_data": "segctl.data_prepare",
@@ -74,6 +76,7 @@ __all__ = [
     "cancel_sweep",
     "check_data",
     "check_profile",
+    "download",
     "drill",
     "dunet_upsampling",
     "evaluate",

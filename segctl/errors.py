@@ -4,6 +4,7 @@
     ├── ConfigError             a recipe, flag or option that is not acceptable
     ├── PluginError             a plugin that cannot be found, imported, told apart or that breaks the contract
     ├── DataError               a data set that is missing, incomplete or holds values it must not
+    ├── DownloadError           an archive that cannot be fetched, is not what was published, or cannot be unpacked
     ├── RunError                a run that cannot be found, told apart or that is in the wrong state for the request
     ├── CheckpointError         a checkpoint that is missing, damaged or of another model
     ├── WeightsError            pretrained weights that cannot be had or do not fit
@@ -20,6 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from typing import Any
 
 
 class SegctlError(Exception):
@@ -52,6 +54,12 @@ class PluginError(SegctlError):
 
 class DataError(SegctlError):
     pass
+
+
+class DownloadError(SegctlError):
+    """Of `segctl.download` itself it has `results`: what became of each data set."""
+
+    results: tuple[Any, ...] = ()
 
 
 class RunError(SegctlError):

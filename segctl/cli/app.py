@@ -12,6 +12,7 @@ import typer
 from segctl.cli import (
     bench,
     data,
+    download,
     drill,
     evaluate,
     export,
@@ -43,6 +44,7 @@ app.command("cancel")(runs.cancel)
 app.command("requeue")(runs.requeue)
 app.command("resume")(train.resume)
 app.command("bench")(bench.bench)
+app.command("download")(download.download)
 app.command("drill")(drill.drill)
 app.command("recipes")(recipes.recipes)
 app.add_typer(plugins.app, name="plugins")

@@ -1,0 +1,123 @@
+"""``segctl download``."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from segctl.cli import options, output
+from segctl.cli.download_progress import amount, display
+from segctl.cli.options import FILES, HOW, WHAT, WHERE
+from segctl.cli.table import Column, Row, table
+
+if TYPE_CHECKING:
+    from segctl.download import Downloaded
+
+Names = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="NAME...", help="Data sets; see 'segctl plugins list datasets'.", show_default=False),
+]
+All = Annotated[bool, typer.Option("--all", help="All data sets that can be downloaded.", rich_help_panel=WHAT)]
+Mirror = Annotated[
+    str,
+    typer.Option(
+        "--mirror",
+        metavar="DIR|URL",
+        help="Holds the files by their names; asked before the published addresses.",
+        rich_help_panel=WHERE,
+        show_default=False,
+    ),
+]
+From = Annotated[
+    list[str],
+    typer.Option(
+        "--from",
+        metavar="FILE|DIR",
+        help="An archive that is here already, or a folder with some. Repeatable.",
+        rich_help_panel=WHERE,
+        show_default=False,
+    ),
+]
+KeepArchives = Annotated[
+    bool,
+    typer.Option(
+        "--keep-archives",
+        help="Keep what was fetched in DATA_ROOT/.archives; else it is removed once it is unpacked.",
+        rich_help_panel=FILES,
+    ),
+]
+AtOnce = Annotated[
+    int, typer.Option("--at-once", metavar="N", min=1, help="Files worked on at a time.", rich_help_panel=HOW)
+]
+DataRoot = Annotated[
+    str | None,
+    typer.Option(
+        "--data-root",
+        metavar="DIR",
+        help="Folder of the data sets. Default: $SEGCTL_DATA, else data/.",
+        rich_help_panel=FILES,
+    ),
+]
+
+
+def download(
+    names: Names = None,
+    everything: All = False,
+    data_root: DataRoot = None,
+    mirror: Mirror = "",
+    files: From = [],  # noqa: B006 - Typer makes a new list
+    keep_archives: KeepArchives = False,
+    at_once: AtOnce = 4,
+    as_json: options.Json = False,
+) -> None:
+    """Fetch, verify and unpack data sets. After an interruption the same command goes on where it stopped."""
+    from segctl.download import download as fetch
+    from segctl.errors import DownloadError
+
+    try:
+        with display() as show:
+            results = fetch(
+                names or (),
+                all=everything,
+                data_root=data_root,
+                mirror=mirror,
+                files=files,
+                keep_archives=keep_archives,
+                at_once=at_once,
+                ask=_ask,
+                on_event=show,
+            )
+    except KeyboardInterrupt:
+        output.note("Stopped. The same command goes on where it stopped.")
+        raise
+    except DownloadError as error:
+        _show(error.results, as_json=as_json)
+        raise
+    _show(results, as_json=as_json)
+
+
+def _ask(host: str) -> tuple[str, str] | None:
+    """Name and password of who sits at the terminal; None where nobody does."""
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        return None
+    user = typer.prompt(f"Name at {host}", err=True)
+    return user, typer.prompt("Password", hide_input=True, err=True)
+
+
+def _show(results: Sequence[Downloaded], *, as_json: bool) -> None:
+    if as_json:
+        output.document([asdict(each) for each in results])
+    elif results:
+        console = output.results()
+        columns = (Column("DATA SET"), Column("STATE"), Column("FETCHED", right=True), Column("FOLDER"))
+        console.print(table(columns, [_row(each) for each in results], console.width))
+
+
+def _row(each: Downloaded) -> Row:
+    state = "complete" if each.complete else "not complete"
+    fetched = amount(sum(file.size for file in each.files), None) if each.files else "-"
+    return Row((each.name, state, fetched, str(each.root)))

@@ -1,0 +1,286 @@
+"""`segctl download`: fetches, verifies and unpacks what data sets are published as; a second call goes on."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+from segctl.download import facts, space
+from segctl.download.given import Given, mirror_of
+from segctl.download.lock import held
+from segctl.download.login import Ask, Logins
+from segctl.download.plan import DatasetState, Item, Seen, Wanted, decide, share
+from segctl.download.stopping import Stop, StoppedError
+from segctl.download.unpack import WORK
+from segctl.download.work import ARCHIVES, HAND_OVER, Event, FileResult, Setting, archive_folder, carry_out
+from segctl.errors import ConfigError, DataError, DownloadError, PluginError, SegctlError, listing
+
+__all__ = ["Downloaded", "download"]
+
+AT_ONCE = 4
+_PATIENCE_SECONDS = 5.0  # for threads to notice that they should end
+
+
+@dataclass(frozen=True)
+class Downloaded:
+    """What became of a data set.
+
+    Attributes:
+        name: The plugin's.
+        root: Its folder.
+        complete: All of it is there.
+        files: What was fetched or taken and unpacked now; empty where all was there before.
+        message: Why it is not complete.
+        hint: The way out.
+    """
+
+    name: str
+    root: Path
+    complete: bool
+    files: tuple[FileResult, ...] = ()
+    message: str = ""
+    hint: str = ""
+
+
+def download(
+    names: str | Sequence[str] = (),
+    *,
+    all: bool = False,
+    data_root: str | os.PathLike[str] | None = None,
+    mirror: str = "",
+    files: Sequence[str | os.PathLike[str]] = (),
+    keep_archives: bool = False,
+    at_once: int = AT_ONCE,
+    ask: Ask = lambda host: None,
+    on_event: Callable[[Event], None] = lambda event: None,
+    asked_to_stop: Callable[[], object] = lambda: None,
+) -> tuple[Downloaded, ...]:
+    """Brings data sets to this machine. What is there already is not fetched again, not even half of a file.
+
+    Args:
+        names: Data set plugins.
+        all: All that declare archives, instead of `names`.
+        data_root: Folder of the data sets; default: $SEGCTL_DATA, else ``data``.
+        mirror: A folder, or the beginning of an address, that holds the files by their names; goes before the published
+            addresses.
+        files: Files that are there already, or folders with some.
+        keep_archives: Archives stay in ``<data_root>/.archives`` when they are unpacked.
+        at_once: How many files are worked on at a time.
+        ask: Asks a person for name and password of a host; the password goes nowhere but to that host.
+        on_event: Is told what happens, from several threads.
+        asked_to_stop: Says, when it is asked, something true where the work is to end soon.
+
+    Raises:
+        DownloadError: Not all of them are complete; its `results` tell of each.
+        ConfigError: An argument is not acceptable.
+        PluginError: There is no such data set, or it cannot be imported.
+        DataError: It declares nothing to download, or its folder cannot be used.
+        DiskFullError: There is no room.
+        StoppedError: `asked_to_stop` said so; what is there stays, and the next call goes on.
+    """
+    if at_once < 1:
+        raise ConfigError(f"at_once: {at_once} is not above 0.")
+    address, folder = mirror_of(mirror)
+    chosen, left_out = facts.names_of([names] if isinstance(names, str) else names, everything=all)
+    for sentence in left_out:
+        on_event(Event("", message=sentence))
+    place = facts.data_root_of(data_root)
+    given = Given(files, folder)
+    found = [_found(facts.wanted(name, place)) for name in chosen]
+    given.refuse_unused(archive for each, _ in found for archive in each.archives)
+    setting = Setting(place, address, given, keep_archives, Logins(ask), Stop(asked_to_stop), on_event)
+    items, refused = _possible(share(found), given, address)
+    items = _logged_in(items, refused, setting)
+    here = {item.key: _here(archive_folder(setting, item), item, given) for item in items}
+    space.refuse_without_room(space.demands(items, here, place / ARCHIVES, keep=keep_archives, at_once=at_once))
+    begun = {dataset for item in items for dataset in _datasets(item)}
+    for each, _ in found:
+        if each.name in begun:
+            facts.begin(each)
+    done, failed = _Workers(items, setting, at_once).run()
+    results = [_finished(each, state, done, {**refused, **failed}, setting) for each, state in found]
+    if not _all_complete(results):
+        _refuse(results)
+    return tuple(results)
+
+
+def _found(each: Wanted) -> tuple[Wanted, DatasetState]:
+    return each, decide(each, facts.look(each))
+
+
+def _possible(items: Sequence[Item], given: Given, mirror: str) -> tuple[list[Item], dict[str, SegctlError]]:
+    """The files that a program can get at; and by data set why another one cannot be had."""
+    possible: list[Item] = []
+    refused: dict[str, SegctlError] = {}
+    for item in items:
+        archive = item.archive
+        if archive.url or archive.mirrors or mirror or given.find(archive) is not None:
+            possible.append(item)
+            continue
+        told = archive.manual or f"{archive.file} is not published at an address."
+        for dataset in _datasets(item):
+            before = refused.get(dataset)
+            message = f"{before.message} {told}" if before and told not in before.message else told
+            refused[dataset] = DownloadError(message, HAND_OVER if "--from" not in message else "")
+    return possible, refused
+
+
+def _logged_in(items: Sequence[Item], refused: dict[str, SegctlError], setting: Setting) -> list[Item]:
+    """The files that no login is missing for; who is asked for one is asked now, not in the middle of the work."""
+    possible = []
+    for item in items:
+        fetched = not setting.mirror and setting.given.find(item.archive) is None
+        try:
+            if item.archive.login and fetched and not (archive_folder(setting, item) / item.archive.file).is_file():
+                setting.logins.gather(item.archive)
+            possible.append(item)
+        except DownloadError as error:
+            for dataset in _datasets(item):
+                refused.setdefault(dataset, error)
+    return possible
+
+
+def _datasets(item: Item) -> Iterator[str]:
+    for target in item.targets:
+        yield from target.datasets
+
+
+def _here(folder: Path, item: Item, given: Given) -> int:
+    """Bytes of a file that need no more room."""
+    if given.find(item.archive) is not None:
+        return item.archive.size or 0
+    for name in (item.archive.file, f"{item.archive.file}.part"):
+        with contextlib.suppress(OSError):
+            return (folder / name).stat().st_size
+    return 0
+
+
+class _Workers:
+    """Threads, each of which works on one file at a time."""
+
+    def __init__(self, items: Sequence[Item], setting: Setting, at_once: int) -> None:
+        self._setting = setting
+        self._waiting: queue.SimpleQueue[Item] = queue.SimpleQueue()
+        for item in items:
+            self._waiting.put(item)
+        self._done: dict[str, list[FileResult]] = {}
+        self._failed: dict[str, SegctlError] = {}
+        self._unexpected: list[BaseException] = []
+        self._threads = [threading.Thread(target=self._work, daemon=True) for _ in range(min(at_once, len(items)))]
+
+    def run(self) -> tuple[Mapping[str, Sequence[FileResult]], Mapping[str, SegctlError]]:
+        """Returns when all is done: files by data set, and errors."""
+        for thread in self._threads:
+            thread.start()
+        try:
+            while any(thread.is_alive() for thread in self._threads):
+                for thread in self._threads:
+                    thread.join(0.2)  # short, so that Ctrl-C is noticed
+        except BaseException:
+            self._setting.stop.set()
+            deadline = time.monotonic() + _PATIENCE_SECONDS
+            for thread in self._threads:
+                thread.join(max(0.0, deadline - time.monotonic()))
+            raise
+        if self._unexpected:
+            raise self._unexpected[0]
+        return self._done, self._failed
+
+    def _work(self) -> None:
+        while not self._unexpected:
+            try:
+                item = self._waiting.get_nowait()
+            except queue.Empty:
+                return
+            try:
+                for dataset, result in carry_out(item, self._setting).items():
+                    self._done.setdefault(dataset, []).append(result)
+            except SegctlError as error:
+                self._setting.tell(Event(item.archive.file, "done"))
+                for dataset in _datasets(item):
+                    self._failed.setdefault(dataset, error)
+            except BaseException as error:  # told in the thread that waits
+                self._unexpected.append(error)
+                self._setting.stop.set()
+
+
+def _finished(
+    each: Wanted,
+    state: DatasetState,
+    done: Mapping[str, Sequence[FileResult]],
+    failed: Mapping[str, SegctlError],
+    setting: Setting,
+) -> Downloaded:
+    """A data set whose files are there is prepared and looked at."""
+    files = tuple(done.get(each.name, ()))
+    error = failed.get(each.name)
+    try:
+        if error is None:
+            if state.prepare:
+                _prepare(each, setting)
+            _refuse_another_layout(each, facts.look(each))
+    except StoppedError:
+        raise
+    except SegctlError as found:
+        error = found
+    if error is not None:
+        return Downloaded(each.name, each.root, False, files, error.message, error.hint)
+    return Downloaded(each.name, each.root, True, files)
+
+
+def _prepare(each: Wanted, setting: Setting) -> None:
+    if each.prepare is None:
+        return
+
+    def progress(done: int, total: int) -> None:
+        setting.tell(Event(each.name, "preparing", done, total))
+        setting.stop.check()
+
+    def waiting(owner: str) -> None:
+        setting.tell(Event(each.name, message=f"{each.root} is being worked on by {owner}; waiting for it."))
+
+    try:
+        with contextlib.ExitStack() as stack:
+            if os.access(each.root, os.W_OK):
+                stack.enter_context(held(each.root / WORK / "lock", setting.stop, waiting))
+            each.prepare(each.root, progress)
+    except (SegctlError, StoppedError):
+        raise
+    except OSError as error:
+        raise facts.unwritable(Path(error.filename or each.root), error) from error
+    except Exception as error:
+        why = f"{type(error).__name__}: {error}"
+        raise PluginError(f"Data set {each.name!r} fails to prepare its files: {why}.") from error
+    finally:
+        setting.tell(Event(each.name, "done"))
+
+
+def _refuse_another_layout(each: Wanted, seen: Seen) -> None:
+    if each.layout and not seen.layout:
+        missing = [path for path in each.layout if not (each.root / path).exists()]
+        raise DataError(
+            f"All archives of {each.name} are unpacked in {each.root}, but there is no {listing(missing)}.",
+            "What is published has changed, or files were removed: delete that folder to have it fetched anew.",
+        )
+
+
+def _all_complete(results: Sequence[Downloaded]) -> bool:
+    return not any(not each.complete for each in results)
+
+
+def _refuse(results: Sequence[Downloaded]) -> NoReturn:
+    lacking = [each for each in results if not each.complete]
+    if len(results) == 1:
+        error = DownloadError(lacking[0].message, lacking[0].hint)
+    else:
+        told = " ".join(f"{each.name}: {each.message} {each.hint}".strip() for each in lacking)
+        error = DownloadError(f"Not complete: {listing(each.name for each in lacking)}.", told)
+    error.results = tuple(results)
+    raise error
