@@ -45,6 +45,12 @@ COMMANDS: dict[str, tuple[str, set[str]]] = {
         {"--loss", "--lr", "--batch-size", "--seed", "--steps", "--only", "--keep", "--set", "--plugin-option"}
         | {"--snapshot", "--no-snapshot", "--json", *CHOICE, *LAUNCH} - {"--name"},
     ),
+    "data check": ("name", {"--split", "--workers", "--plugin-option", "--data-root", "--json"}),
+    "data show": (
+        "name [samples...]",
+        {"--out", "-o", "--split", "--count", "--draws", "--recipe", "--set", "--seed", "--plugin-option"}
+        | {"--data-root", "--json"},
+    ),
     "data prepare": ("name", {"--data-root", "--json"}),
     "recipes": ("", {"--json"}),
     "plugins list": ("[kind]", {"--json"}),
