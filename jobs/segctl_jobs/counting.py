@@ -228,13 +228,17 @@ def _as_it_is(sample: Any) -> Any:
 
 @contextlib.contextmanager
 def _predicting(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode, and cuDNN without its timing contest, whose winner differs between processes."""
+    """Evaluation mode, and cuDNN without its timing contest, whose winner differs between processes.
+
+    Nor is anything compiled: it would be, again for every size of image.
+    """
     training, cudnn = model.training, torch.backends.cudnn
     before = cudnn.benchmark, cudnn.deterministic
     model.eval()
     cudnn.benchmark, cudnn.deterministic = False, True
     try:
-        yield
+        with torch.compiler.set_stance("force_eager"):
+            yield
     finally:
         cudnn.benchmark, cudnn.deterministic = before
         model.train(training)

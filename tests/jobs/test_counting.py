@@ -77,6 +77,28 @@ def test_the_number_of_threads_changes_nothing() -> None:
     assert np.array_equal(results[0], results[2])
 
 
+@pytest.mark.parametrize("threads", [1, 2])
+def test_nothing_is_compiled_for_it(threads: int) -> None:
+    """A compiled model would be compiled anew for each size of image, which takes longer than the evaluation."""
+    dataset, model, compilations = Samples(random_samples(3)), LastBits(), []
+
+    def compiler(graph: Any, inputs: Any) -> Any:
+        compilations.append(inputs)
+        return graph
+
+    expected = counted(dataset, model=model)
+    model.compile(backend=compiler)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        assert np.array_equal(counted(dataset, model=model), expected)
+    finally:
+        torch.set_num_threads(before)
+    assert compilations == []
+    model(torch.zeros(1, 3, 8, 8))
+    assert compilations
+
+
 def test_real_frames_are_counted_once_each(test_data: Path) -> None:
     dataset = CamVid(test_data / "camvid", "val")
     few = Samples([dataset[index] for index in range(3)], classes=dataset.classes, ignore_index=dataset.ignore_index)
