@@ -7,6 +7,7 @@ file is read: a mask that was changed to another one of the same size is not not
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,11 +25,13 @@ _THREADS = 32
 _LENGTH = 16  # hexadecimal digits that are kept
 
 
-def digest(dataset: Any, *, seconds: float = SECONDS) -> dict[str, Any]:
+def digest(dataset: Any, options: Mapping[str, Any], *, seconds: float = SECONDS) -> dict[str, Any]:
     """What tells a split from other data.
 
     Args:
-        dataset: An open split. Where it does not say which files it reads (`files`), its samples' names count alone.
+        dataset: An open split. Where it does not say which files it reads (`files`), its samples' names count alone,
+            and `options`.
+        options: What it was opened with.
         seconds: For looking at sizes; where that does not do, they are left out.
 
     Returns:
@@ -39,13 +42,14 @@ def digest(dataset: Any, *, seconds: float = SECONDS) -> dict[str, Any]:
     info = dataset_info(dataset)
     offers_files = hasattr(dataset, "files") and hasattr(dataset, "root")
     files = [tuple(dataset.files(index)) for index in range(len(dataset))] if offers_files else []
+    made_of = [] if files else sorted(options.items())
     names = ((dataset.name(index), files[index] if files else ()) for index in range(len(dataset)))
     paths = [os.path.join(dataset.root, path) for each in files for path in each]
     sizes = _sizes(paths, time.monotonic() + seconds) if paths else None
     return {
         "samples": len(dataset),
         "classes": _hash([info.classes, info.labels, info.ignore_index]),
-        "names": _hash(names),
+        "names": _hash(itertools.chain(made_of, names)),
         "sizes": _hash(sizes) if sizes is not None else None,
     }
 

@@ -90,7 +90,8 @@ def data(kind: str, config: Config) -> dict[str, Any]:
     facts = dataset_info(find("datasets", config.dataset.name).load())
     evaluated = config.eval.split or facts.eval_split
     splits = dict.fromkeys((facts.train_split, evaluated) if kind == "train" else (evaluated,))
-    return {split: data_record.digest(open_dataset(config.dataset, config.data_root, split)) for split in splits}
+    opened = {split: open_dataset(config.dataset, config.data_root, split) for split in splits}
+    return {split: data_record.digest(dataset, config.dataset.options) for split, dataset in opened.items()}
 
 
 def _states(folders: Mapping[str, Path]) -> tuple[list[dict[str, Any]], dict[str, bytes]]:

@@ -12,8 +12,9 @@ from PIL import Image, ImageDraw, ImageFont
 from segctl.config.schema import Config
 from segctl.errors import DataError, did_you_mean
 from segctl.plugin import DatasetInfo, SegmentationDataset
+from segctl_jobs.augment import augment
 from segctl_jobs.build import open_split
-from segctl_jobs.data import TrainingSamples, check_pair, epoch_order
+from segctl_jobs.data import check_pair, epoch_order, sample_generator
 from segctl_jobs.pictures import (
     INK,
     OPACITY,
@@ -128,13 +129,19 @@ def _panes(dataset: SegmentationDataset, info: DatasetInfo, config: Config, inde
     image, mask = dataset[index]
     check_pair(image, mask, info, dataset.name(index))
     panes = [Pane(image, mask, dataset.name(index), "as stored" if draws else "")]
-    samples = TrainingSamples(dataset, info, config.seed, config.augment, config.input)
+    red, green, blue = (round(255 * channel) for channel in config.input.mean)
     for epoch in range(draws):
         (place,) = np.flatnonzero(epoch_order(config.seed, epoch, len(dataset)) == index)
-        sample = samples[epoch * len(dataset) + int(place), index]
-        if isinstance(sample, Exception):
-            raise sample
-        panes.append(Pane(sample[0].numpy(), sample[1].numpy(), heading=f"augmented, epoch {epoch + 1}"))
+        pixels, labels = augment(
+            image,
+            mask,
+            sample_generator(config.seed, epoch * len(dataset) + int(place)),
+            config.augment,
+            ignore_index=info.ignore_index,
+            fill=(red, green, blue),
+            flip_pairs=info.flip_pairs,
+        )
+        panes.append(Pane(pixels.numpy(), labels.numpy(), heading=f"augmented, epoch {epoch + 1}"))
     return panes
 
 

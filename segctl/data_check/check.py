@@ -127,7 +127,10 @@ def check_data(
         root = next((Path(split.dataset.root) for split in opened if hasattr(split.dataset, "root")), folder)
         cases += _lone_files(root, samples, cases)
     cases += [*classes.flip_faults(info), *classes.unpaired_sides(info)]
-    reports = tuple(_report(split, tally, sizes) for split, (_, tally, sizes) in zip(opened, looked, strict=True))
+    reports = tuple(
+        _report(split, tally, sizes, data_record.digest(split.dataset, plugin.options))
+        for split, (_, tally, sizes) in zip(opened, looked, strict=True)
+    )
     for report in reports:
         cases += _about_split(report, info)
     return DataReport(entry.name, str(folder) if info.layout else "", reports, gathered(_without_echoes(cases)))
@@ -255,7 +258,7 @@ def _without_echoes(cases: Sequence[Case]) -> Iterator[Case]:
 _NAMES_THE_FILE = {"missing-image", "missing-mask", "refused-mask", "unreadable-mask", "listed-twice"}
 
 
-def _report(split: OpenSplit, tally: Tally, sizes: Sequence[tuple[int, int]]) -> SplitReport:
+def _report(split: OpenSplit, tally: Tally, sizes: Sequence[tuple[int, int]], digest: Mapping[str, Any]) -> SplitReport:
     mean, deviation = _mean_and_deviation(tally.levels)
     counts = zip(tally.class_pixels.tolist(), tally.class_images.tolist(), strict=True)
     return SplitReport(
@@ -270,7 +273,7 @@ def _report(split: OpenSplit, tally: Tally, sizes: Sequence[tuple[int, int]]) ->
         deviation=deviation,
         classes={name: ClassCount(*each) for name, each in zip(split.info.classes, counts, strict=True)},
         ignored=tally.ignored,
-        digest=data_record.digest(split.dataset),
+        digest=digest,
     )
 
 

@@ -46,7 +46,7 @@ def own(tmp_path: Path) -> Path:
 
 
 def both(root: Path) -> dict[str, dict[str, object]]:
-    return {split: data_record.digest(Folder(root, split)) for split in ("train", "val")}
+    return {split: data_record.digest(Folder(root, split), {}) for split in ("train", "val")}
 
 
 def edit_mask(root: Path) -> None:
@@ -88,17 +88,18 @@ def test_other_data_are_told_apart(own: Path, change, said: str) -> None:
 
 
 def test_where_time_does_not_do_names_alone_count(own: Path) -> None:
-    whole, names = data_record.digest(Folder(own, "val")), data_record.digest(Folder(own, "val"), seconds=-1)
+    whole, names = data_record.digest(Folder(own, "val"), {}), data_record.digest(Folder(own, "val"), {}, seconds=-1)
 
     assert names == {**whole, "sizes": None}
     assert data_record.changes({"val": whole}, {"val": names}, "run") == ()
 
 
-def test_data_without_files_are_known_by_their_names(tmp_path: Path) -> None:
-    few, more = (data_record.digest(Shapes(tmp_path, "val", eval_samples=count)) for count in (4, 5))
+def test_data_without_files_are_known_by_their_names_and_options(tmp_path: Path) -> None:
+    few, more = (data_record.digest(Shapes(tmp_path, "val", eval_samples=count), {}) for count in (4, 5))
+    larger = data_record.digest(Shapes(tmp_path, "val", eval_samples=4, size=96), {"size": 96})
 
     assert (few["samples"], few["sizes"]) == (4, None)
-    assert few["names"] != more["names"]
+    assert len({few["names"], more["names"], larger["names"]}) == 3
 
 
 @pytest.mark.parametrize("record", [None, "damaged", {"val": 3}, {"val": {}}])
@@ -122,7 +123,7 @@ def test_a_hundred_thousand_pairs_cost_little_more_than_their_listing(tmp_path: 
             return f"x/{index:06d}.jpg", f"y/{index:06d}.png"
 
     began = time.process_time()
-    found = data_record.digest(Many())
+    found = data_record.digest(Many(), {})
 
     assert time.process_time() - began < 5
     assert found["samples"] == 100_000
