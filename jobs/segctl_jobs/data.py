@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -20,8 +20,9 @@ from segctl.config.schema import Augment, Input
 from segctl.errors import DataError, SegctlError, listing
 from segctl.plugin import DatasetInfo, SegmentationDataset
 from segctl_jobs import watchdog
-from segctl_jobs.augment import augment
+from segctl_jobs.augment import draw_crop
 from segctl_jobs.distributed import World
+from segctl_jobs.looks import Look, apply_looks
 
 MAX_WORKERS = 8
 
@@ -34,14 +35,16 @@ class Batch:
         images: (n, 3, h, w) uint8, channels last in memory.
         masks: (n, h, w) integer class indices.
         names: The samples' names.
+        looks: What the model's device is still to do to each image (`looks.apply_looks`); None: nothing.
     """
 
     images: Tensor
     masks: Tensor
     names: tuple[str, ...]
+    looks: tuple[Look, ...] | None = None
 
     def pin_memory(self) -> Batch:
-        return Batch(self.images.pin_memory(), self.masks.pin_memory(), self.names)
+        return replace(self, images=self.images.pin_memory(), masks=self.masks.pin_memory())
 
 
 def epoch_order(seed: int, epoch: int, length: int) -> np.ndarray:
@@ -100,21 +103,35 @@ class Some:
         return self._dataset.name(self._indices[index])
 
 
+Sample = tuple[Tensor, Tensor, str, "Look | None"]  # (h, w, 3) uint8; (h, w) integer; its name; what is to be done
+
+
 class TrainingSamples(Dataset[Any]):
     """Augmented samples by (position, index).
 
     A data error is returned, not raised: a DataLoader would bury its sentence in a worker's traceback; `collate`
     raises it.
+
+    Args:
+        finished: Whether samples get their look here; otherwise it is the model's device that gives it.
     """
 
     def __init__(
-        self, dataset: SegmentationDataset, info: DatasetInfo, seed: int, settings: Augment, input: Input
+        self,
+        dataset: SegmentationDataset,
+        info: DatasetInfo,
+        seed: int,
+        settings: Augment,
+        input: Input,
+        *,
+        finished: bool = True,
     ) -> None:
         self.dataset, self.info, self.seed, self.settings = dataset, info, seed, settings
         red, green, blue = (round(255 * channel) for channel in input.mean)
         self.fill = (red, green, blue)
+        self.finished = finished
 
-    def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, Tensor, str] | SegctlError:
+    def __getitem__(self, key: tuple[int, int]) -> Sample | SegctlError:
         position, index = key
         try:
             image, mask = self.dataset[index]
@@ -122,7 +139,7 @@ class TrainingSamples(Dataset[Any]):
             check_pair(image, mask, self.info, name)
         except SegctlError as error:
             return error
-        pixels, labels = augment(
+        pixels, labels, look = draw_crop(
             image,
             mask,
             sample_generator(self.seed, position),
@@ -131,7 +148,9 @@ class TrainingSamples(Dataset[Any]):
             fill=self.fill,
             flip_pairs=self.info.flip_pairs,
         )
-        return pixels, labels, name
+        if self.finished:
+            apply_looks(pixels.permute(2, 0, 1)[None], [look])
+        return pixels, labels, name, None if self.finished else look
 
 
 def check_pair(image: np.ndarray, mask: np.ndarray, info: DatasetInfo, name: str) -> None:
@@ -145,12 +164,11 @@ def check_pair(image: np.ndarray, mask: np.ndarray, info: DatasetInfo, name: str
             f"Sample {name}: the image is {image.shape[1]}x{image.shape[0]}, its mask {mask.shape[1]}x{mask.shape[0]}."
         )
     count = len(info.classes)
-    low, high = int(mask.min()), int(mask.max())
-    if low >= 0 and high < count:
-        return
-    values = np.unique(mask)
-    wrong = values[((values < 0) | (values >= count)) & (values != info.ignore_index)]
-    if wrong.size:
+    refused = (mask >= count) & (mask != info.ignore_index)
+    if mask.dtype.kind == "i":
+        refused |= (mask < 0) & (mask != info.ignore_index)
+    if refused.any():
+        wrong = np.unique(mask[refused])
         raise DataError(
             f"Sample {name}: its mask holds {listing(str(value) for value in wrong[:5])}, but the {count} classes are "
             f"0 to {count - 1} and the ignored value is {info.ignore_index}.",
@@ -158,18 +176,19 @@ def check_pair(image: np.ndarray, mask: np.ndarray, info: DatasetInfo, name: str
         )
 
 
-def collate(samples: list[tuple[Tensor, Tensor, str] | SegctlError]) -> Batch | SegctlError:
+def collate(samples: list[Sample | SegctlError]) -> Batch | SegctlError:
     for sample in samples:
         if isinstance(sample, SegctlError):
             return sample
-    images, masks, names = zip(*samples, strict=True)  # type: ignore[misc]
+    images, masks, names, looks = zip(*samples, strict=True)  # type: ignore[misc]
     sizes = {tuple(mask.shape) for mask in masks}
     if len(sizes) > 1:
         return DataError(
             f"Images of different sizes ({listing(f'{w}x{h}' for h, w in sorted(sizes))}) cannot share a batch.",
             "Set augment.crop to a size.",
         )
-    return Batch(torch.stack(images).permute(0, 3, 1, 2), torch.stack(masks), names)
+    planes = torch.stack(images).permute(0, 3, 1, 2)
+    return Batch(planes, torch.stack(masks), names, None if None in looks else looks)
 
 
 def default_workers(world: World) -> int:

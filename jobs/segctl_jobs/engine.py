@@ -7,7 +7,7 @@ import itertools
 import math
 import os
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -27,6 +27,7 @@ from segctl_jobs.class_pixels import count_class_pixels
 from segctl_jobs.data import Batch
 from segctl_jobs.distributed import World, distribute
 from segctl_jobs.inference import normalize
+from segctl_jobs.looks import Look, apply_looks
 from segctl_jobs.optim import MovingAverage, create_optimizer, set_learning_rate
 from segctl_jobs.timeline import Timeline, learning_rate_factor
 
@@ -184,7 +185,8 @@ def train_step(engine: Engine, batch: Batch, step: int, stop: Stop) -> StepResul
         watchdog.beat()  # on a CPU, a step of many parts takes its time
         together = part == parts - 1 or world.size == 1
         with contextlib.nullcontext() if together else engine.replica.no_sync():  # type: ignore[operator]
-            loss = _loss(engine, batch.images[first:last], batch.masks[first:last])
+            looks = batch.looks[first:last] if batch.looks else ()
+            loss = _loss(engine, batch.images[first:last], batch.masks[first:last], looks)
             weighted = loss * ((last - first) / config.train.batch_size)
             # DDP averages over the processes; the sum is wanted.
             engine.scaler.scale(weighted * world.size).backward()
@@ -210,9 +212,12 @@ def train_step(engine: Engine, batch: Batch, step: int, stop: Stop) -> StepResul
     return StepResult(loss_value, grad_norm, wanted > 0)
 
 
-def _loss(engine: Engine, images: Tensor, masks: Tensor) -> Tensor:
+def _loss(engine: Engine, images: Tensor, masks: Tensor, looks: Sequence[Look]) -> Tensor:
     device = engine.world.device
-    inputs = normalize(images.to(device, non_blocking=True), engine.config.input)
+    images = images.to(device, non_blocking=True)
+    if looks:
+        apply_looks(images, looks)
+    inputs = normalize(images, engine.config.input)
     target = masks.to(device, non_blocking=True).long()
     with torch.autocast(device.type, dtype=engine.amp, enabled=engine.amp is not None):
         terms = engine.loss(engine.replica(inputs), target)

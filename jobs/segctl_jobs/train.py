@@ -95,7 +95,14 @@ def _batches(engine: Engine, dataset: SegmentationDataset, info: DatasetInfo, st
         rank=world.rank,
         size=world.size,
     )
-    samples = TrainingSamples(dataset, info, config.seed, config.augment, config.input)
+    samples = TrainingSamples(
+        dataset,
+        info,
+        config.seed,
+        config.augment,
+        config.input,
+        finished=world.device.type == "cpu",  # where the model leaves nothing over, the workers do all
+    )
     return training_batches(samples, sampler, world, _workers(config, world))
 
 
