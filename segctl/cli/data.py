@@ -72,6 +72,10 @@ Recipe = Annotated[
     str | None,
     typer.Option("--recipe", metavar="RECIPE", help="Whose augmentation and seed hold.", rich_help_panel=HOW),
 ]
+Sets = Annotated[
+    list[str],
+    typer.Option("--set", metavar="KEY=VALUE", help="Such as augment.crop=512. Repeatable.", rich_help_panel=HOW),
+]
 Seed = Annotated[
     str | None, typer.Option("--seed", metavar="N", help="Other samples, other crops.", rich_help_panel=HOW)
 ]
@@ -138,7 +142,7 @@ def show(
     count: Count = 6,
     draws: Draws = None,
     recipe: Recipe = None,
-    sets: options.Sets = [],  # noqa: B006 - Typer makes a new list
+    sets: Sets = [],  # noqa: B006 - Typer makes a new list
     seed: Seed = None,
     plugin_options: options.PluginOptions = [],  # noqa: B006
     data_root: DataRoot = None,
