@@ -30,9 +30,10 @@ def test_two_nodes_of_two_processes_train_as_four_processes_of_one_machine(
 ) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     there, here = (
-        _completed(Training.submit(*where)) for where in (("--on", "slurm", "--nodes", 2, "--procs", 2), ("--procs", 4))
+        _completed(Training.submit(*where, "--steps", 15))
+        for where in (("--on", "slurm", "--nodes", 2, "--procs", 2), ("--procs", 4))
     )
-    same_training(there, here)
+    same_training(there, here, steps=15)
     nodes = there.json("supervisor.json")["nodes"]
     assert len(cluster.run("scontrol", "show", "hostnames", nodes).split()) == 2
 

@@ -84,10 +84,10 @@ class Training:
             time.sleep(1.0)
         return status
 
-    def weights(self) -> Mapping[str, torch.Tensor]:
+    def weights(self, steps: int) -> Mapping[str, torch.Tensor]:
         newest = max((self.path / "checkpoints").glob("step-*.pt"))
         state = torch.load(newest, map_location="cpu", weights_only=True)
-        assert state["step"] == STEPS
+        assert state["step"] == steps
         return dict(state["model"])
 
     def losses(self) -> dict[int, float]:
@@ -109,10 +109,10 @@ class Training:
         return "\n".join([*texts, queue])
 
 
-def same_training(one: Training, other: Training) -> None:
+def same_training(one: Training, other: Training, steps: int = STEPS) -> None:
     """Both have the same weights and the same losses, to the last bit."""
-    left, right = one.weights(), other.weights()
+    left, right = one.weights(steps), other.weights(steps)
     assert left.keys() == right.keys()
     assert [name for name in left if not torch.equal(left[name], right[name])] == []
     assert one.losses() == other.losses()
-    assert sorted(one.losses()) == list(range(1, STEPS + 1))
+    assert sorted(one.losses()) == list(range(1, steps + 1))

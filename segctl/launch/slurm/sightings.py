@@ -22,7 +22,7 @@ from segctl.launch.slurm.scheduler import Job, NoAnswerError
 from segctl.runs.files import cache_folder, read_json, write_json
 
 QUEUE_TIMEOUT = 3.0  # seconds; a slurmctld that does not answer must not keep `segctl status` for more than 5
-TOTAL_TIMEOUT = 4.2
+TOTAL_TIMEOUT = 3.8
 PURGED_SECONDS = 900.0  # after this slurmctld has forgotten a job that ended (MinJobAge), and nobody can requeue it
 ACCOUNTING_LAG = 120.0  # sacct may hear of an end so much later
 KEPT_SECONDS = 60 * 86400.0
