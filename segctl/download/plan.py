@@ -111,7 +111,7 @@ def decide(wanted: Wanted, seen: Seen) -> DatasetState:
     What somebody put there is taken as it is where all of the layout is there: whether it is complete is for
     `segctl data check` to say.
     """
-    if wanted.layout and seen.layout and not seen.begun:
+    if wanted.layout and seen.layout and not seen.begun and not seen.unfinished:
         return DatasetState((), prepare=all(place_key(archive) in seen.provided for archive in wanted.archives))
     return DatasetState(tuple(archive for archive in wanted.archives if not _is_done(place_key(archive), seen)))
 

@@ -132,7 +132,7 @@ class Transfer:
         self._addresses, self._size, self._expected = addresses, size, expected
         self._session_for, self._watcher, self._stop, self._patience = session_for, watcher, stop, patience
         self._running = Running(expected.kind if expected else "sha256")
-        self._spliced = False
+        self._spliced = self._anew = False
         self._draw = random.Random()
 
     def run(self) -> Fetched:
@@ -155,6 +155,7 @@ class Transfer:
 
     def _from(self, url: str) -> Fetched:
         failures = 0
+        self._anew = False
         while True:
             before = self._have()
             try:
@@ -314,8 +315,8 @@ class Transfer:
         if found == self._expected:
             return found
         self._discard()
-        if self._spliced:
-            self._spliced = False
+        if self._spliced and not self._anew:
+            self._anew = True  # once: a server that cuts off and has other bytes would go on for ever
             self._watcher.note(f"{self._file} does not have its published checksum; it is fetched anew.")
             return None
         raise _RefusedError(f"its {found.kind} is {found.value}, not {self._expected.value if self._expected else '?'}")
