@@ -186,6 +186,8 @@ def resume(run: Reference, *, flags: Mapping[str, Any] | None = None, runs_dir: 
         SegctlError: As for `train`.
     """
     found = store.find(run, store.runs_dir(runs_dir))
+    if again := store.record(found).get("again"):
+        raise RunError(f"{found.id} is a {store.record(found).get('kind')}.", f"'{again}' goes on where it stopped.")
     _refuse_unless_ended(found)
     frozen = bool(snapshot_path(found))
     config = _one_way(resolve(found.config_file, flags or {}, find_plugins=not frozen), flags or {})

@@ -132,11 +132,15 @@ def _kind(records: Records, derived: Derived, culprit: Blame | None) -> Cause | 
     return named or {"CANCELLED": "cancelled", "TIMEOUT": "time_limit"}.get(derived.state)  # type: ignore[return-value]
 
 
+def _trains(records: Records) -> bool:
+    return bool(records.run.get("kind", "train") == "train")
+
+
 def _cause(records: Records, derived: Derived) -> str:
     if derived.state == "COMPLETED":
         step, best = records.status.get("step"), records.status.get("best_miou")
         reached = f", best mIoU {100 * best:.1f} % at step {records.status.get('best_step')}" if best else ""
-        return f"it has done all its {step} steps{reached}" if records.run.get("kind") != "eval" else "it is complete"
+        return f"it has done all its {step} steps{reached}" if _trains(records) else "it is complete"
     if derived.state == "RUNNING":
         return f"nothing is wrong with it: {derived.why}"
     return derived.why
@@ -242,11 +246,11 @@ def _next(records: Records, derived: Derived, kind: Cause | None, culprit: Blame
         yield f"segctl cancel {name}"
         return
     if derived.state == "COMPLETED":
-        yield f"segctl eval {name}" if records.run.get("kind") != "eval" else f"segctl status {name}"
+        yield f"segctl eval {name}" if _trains(records) else f"segctl status {name}"
         return
     if kind == "person" or derived.state == "LOST":
         yield f"segctl logs {name}{rank}"
-    resume = f"segctl resume {name}{_differently(records, derived, kind, culprit)}"
+    resume = records.run.get("again") or f"segctl resume {name}{_differently(records, derived, kind, culprit)}"
     hinted = [command for command in _COMMAND.findall(derived.hint) if "segctl logs" not in command]
     yield from (resume if command == f"segctl resume {name}" else command for command in hinted)
     if derived.state in ("UNKNOWN", "STALLED"):

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,6 +14,7 @@ from segctl.cli import options, output
 from segctl.cli.download_progress import amount, display
 from segctl.cli.options import FILES, HOW, WHAT, WHERE
 from segctl.cli.table import Column, Row, table
+from segctl.errors import ConfigError, DownloadError
 
 if TYPE_CHECKING:
     from segctl.download import Downloaded
@@ -40,6 +42,15 @@ From = Annotated[
         help="An archive that is here already, or a folder with some. Repeatable.",
         rich_help_panel=WHERE,
         show_default=False,
+    ),
+]
+On = Annotated[
+    str | None,
+    typer.Option(
+        "--on",
+        metavar="PLACE",
+        help="As a job there: slurm, local or a profile ('segctl profiles list'). Default: in this process.",
+        rich_help_panel=WHERE,
     ),
 ]
 KeepArchives = Annotated[
@@ -72,25 +83,47 @@ def download(
     files: From = [],  # noqa: B006 - Typer makes a new list
     keep_archives: KeepArchives = False,
     at_once: AtOnce = 4,
+    on: On = None,
+    runs_dir: options.RunsDir = None,
+    detach: options.Detach = False,
     as_json: options.Json = False,
 ) -> None:
     """Fetch, verify and unpack data sets. After an interruption the same command goes on where it stopped."""
+    wanted = {
+        "names": names or (),
+        "all": everything,
+        "data_root": data_root,
+        "mirror": mirror,
+        "files": files,
+        "keep_archives": keep_archives,
+        "at_once": at_once,
+    }
+    if on is not None and _is_submitted(wanted, on, runs_dir, detach=detach, as_json=as_json):
+        return
+    if on is None and detach:
+        raise ConfigError("--detach: without --on the download is not a job.", "Add --on local.")
+    _here(wanted, as_json=as_json)
+
+
+def _is_submitted(wanted: Mapping[str, Any], on: str, runs_dir: Path | None, *, detach: bool, as_json: bool) -> bool:
+    """Has a job do it, and follows that; False where all is there already."""
+    from segctl.cli.submission import report
+    from segctl.download.submission import submit
+
+    submitted = submit(**wanted, on=on, runs_dir=runs_dir)
+    for notice in submitted.notices:
+        output.note(f"note: {notice}")
+    if submitted.run is not None:
+        report(submitted.run, detach=detach, as_json=as_json)
+    return submitted.run is not None
+
+
+def _here(wanted: Mapping[str, Any], *, as_json: bool) -> None:
     from segctl.download import download as fetch
-    from segctl.errors import DownloadError
 
     try:
         with display() as show:
-            results = fetch(
-                names or (),
-                all=everything,
-                data_root=data_root,
-                mirror=mirror,
-                files=files,
-                keep_archives=keep_archives,
-                at_once=at_once,
-                ask=_ask,
-                on_event=show,
-            )
+            results = fetch(**wanted, ask=_ask, on_event=show)
     except KeyboardInterrupt:
         output.note("Stopped. The same command goes on where it stopped.")
         raise

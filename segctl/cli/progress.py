@@ -93,6 +93,8 @@ class Bar:
 
 def sentence(figures: Figures, between: str = ", ") -> str:
     """``step 120/1000, epoch 3.2/50, loss 0.532, 41.2 images/s, 3m 02s left``, of what is known."""
+    if figures.get("doing"):
+        return str(figures["doing"])
     if figures.get("phase") == "evaluating" and figures.get("eval_total"):
         return f"evaluating {figures.get('eval_done') or 0}/{figures['eval_total']} images"
     if figures.get("steps") is None:

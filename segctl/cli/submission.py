@@ -28,13 +28,19 @@ def conclude(submitted: Submitted, *, detach: bool, as_json: bool) -> None:
     run = submitted.run
     if run is None:
         _show_plan(submitted, as_json=as_json)
-    elif detach:
+        return
+    if submitted.follow_up is not None and not detach:
+        output.note(f"run {submitted.follow_up.id} evaluates it when it has completed")
+    report(run, detach=detach, as_json=as_json)
+    if detach and not as_json and submitted.follow_up is not None:
+        typer.echo(submitted.follow_up.id)
+
+
+def report(run: Run, *, detach: bool, as_json: bool) -> None:
+    """Shows the id of a run that was submitted, or follows it; leaves with an exit code where it did not complete."""
+    if detach:
         _show_id(run, as_json=as_json)
-        if submitted.follow_up is not None and not as_json:
-            typer.echo(submitted.follow_up.id)
     else:
-        if submitted.follow_up is not None:
-            output.note(f"run {submitted.follow_up.id} evaluates it when it has completed")
         _follow(run, as_json=as_json)
 
 

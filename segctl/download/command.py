@@ -7,19 +7,20 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
 from segctl.download import facts, space
-from segctl.download.given import Given, mirror_of
+from segctl.download.given import Given
 from segctl.download.lock import held
-from segctl.download.login import Ask, Logins
-from segctl.download.plan import DatasetState, Item, Seen, Wanted, decide, share
+from segctl.download.login import Ask
+from segctl.download.plan import DatasetState, Item, Seen, Wanted
 from segctl.download.stopping import Stop, StoppedError
+from segctl.download.survey import ARCHIVES, Survey, archive_folder, datasets_of, survey
 from segctl.download.unpack import WORK
-from segctl.download.work import ARCHIVES, HAND_OVER, Event, FileResult, Setting, archive_folder, carry_out
+from segctl.download.work import Event, FileResult, Setting, carry_out
 from segctl.errors import ConfigError, DataError, DownloadError, PluginError, SegctlError, listing
 
 __all__ = ["Downloaded", "download"]
@@ -87,69 +88,28 @@ def download(
     """
     if at_once < 1:
         raise ConfigError(f"at_once: {at_once} is not above 0.")
-    address, folder = mirror_of(mirror)
-    chosen, left_out = facts.names_of([names] if isinstance(names, str) else names, everything=all)
-    for sentence in left_out:
+    found = survey(names, all=all, data_root=data_root, mirror=mirror, files=files, ask=ask)
+    for sentence in found.left_out:
         on_event(Event("", message=sentence))
-    place = facts.data_root_of(data_root)
-    given = Given(files, folder)
-    found = [_found(facts.wanted(name, place)) for name in chosen]
-    given.refuse_unused(archive for each, _ in found for archive in each.archives)
-    setting = Setting(place, address, given, keep_archives, Logins(ask), Stop(asked_to_stop), on_event)
-    items, refused = _possible(share(found), given, address)
-    items = _logged_in(items, refused, setting)
-    here = {item.key: _here(archive_folder(setting, item), item, given) for item in items}
-    space.refuse_without_room(space.demands(items, here, place / ARCHIVES, keep=keep_archives, at_once=at_once))
-    begun = {dataset for item in items for dataset in _datasets(item)}
-    for each, _ in found:
+    setting = Setting(
+        found.data_root, found.address, found.given, keep_archives, found.logins, Stop(asked_to_stop), on_event
+    )
+    _look_for_room(found, keep_archives, at_once)
+    begun = {dataset for item in found.items for dataset in datasets_of(item)}
+    for each, _ in found.datasets:
         if each.name in begun:
             facts.begin(each)
-    done, failed = _Workers(items, setting, at_once).run()
-    results = [_finished(each, state, done, {**refused, **failed}, setting) for each, state in found]
+    done, failed = _Workers(found.items, setting, at_once).run()
+    results = [_finished(each, state, done, {**found.refused, **failed}, setting) for each, state in found.datasets]
     if not _all_complete(results):
         _refuse(results)
     return tuple(results)
 
 
-def _found(each: Wanted) -> tuple[Wanted, DatasetState]:
-    return each, decide(each, facts.look(each))
-
-
-def _possible(items: Sequence[Item], given: Given, mirror: str) -> tuple[list[Item], dict[str, SegctlError]]:
-    """The files that a program can get at; and by data set why another one cannot be had."""
-    possible: list[Item] = []
-    refused: dict[str, SegctlError] = {}
-    for item in items:
-        archive = item.archive
-        if archive.url or archive.mirrors or mirror or given.find(archive) is not None:
-            possible.append(item)
-            continue
-        told = archive.manual or f"{archive.file} is not published at an address."
-        for dataset in _datasets(item):
-            before = refused.get(dataset)
-            message = f"{before.message} {told}" if before and told not in before.message else told
-            refused[dataset] = DownloadError(message, HAND_OVER if "--from" not in message else "")
-    return possible, refused
-
-
-def _logged_in(items: Sequence[Item], refused: dict[str, SegctlError], setting: Setting) -> list[Item]:
-    """The files that no login is missing for; who is asked for one is asked now, not in the middle of the work."""
-    possible = []
-    for item in items:
-        fetched = not setting.mirror and setting.given.find(item.archive) is None
-        try:
-            if item.archive.login and fetched and not (archive_folder(setting, item) / item.archive.file).is_file():
-                setting.logins.gather(item.archive)
-            possible.append(item)
-        except DownloadError as error:
-            for dataset in _datasets(item):
-                refused.setdefault(dataset, error)
-    return possible
-
-
-def _datasets(item: Item) -> Iterator[str]:
-    for target in item.targets:
-        yield from target.datasets
+def _look_for_room(found: Survey, keep: bool, at_once: int) -> None:
+    here = {item.key: _here(archive_folder(found.data_root, item), item, found.given) for item in found.items}
+    archives = found.data_root / ARCHIVES
+    space.refuse_without_room(space.demands(found.items, here, archives, keep=keep, at_once=at_once))
 
 
 def _here(folder: Path, item: Item, given: Given) -> int:
@@ -204,7 +164,7 @@ class _Workers:
                     self._done.setdefault(dataset, []).append(result)
             except SegctlError as error:
                 self._setting.tell(Event(item.archive.file, "done"))
-                for dataset in _datasets(item):
+                for dataset in datasets_of(item):
                     self._failed.setdefault(dataset, error)
             except BaseException as error:  # told in the thread that waits
                 self._unexpected.append(error)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from segctl.download.checksum import Running, published
+from segctl.download.checksum import Checksum, Running, published
 from segctl.errors import ConfigError, DownloadError, listing
 from segctl.plugin import Archive
 
@@ -52,6 +52,7 @@ class Given:
     def __init__(self, sources: Sequence[str | os.PathLike[str]], folder: Path | None) -> None:
         self._files: dict[str, Path] = {}
         self._named: list[Path] = []
+        self._found: dict[tuple[str, Checksum | None], Path | None] = {}
         for source in sources:
             path = Path(os.path.expanduser(source)).absolute()
             if path.is_dir():
@@ -72,9 +73,12 @@ class Given:
 
     def find(self, archive: Archive) -> Path | None:
         """The file that is an archive by its name, or, of those that were named one by one, by its checksum."""
-        if archive.file in self._files:
-            return self._files[archive.file]
         expected = published(archive)
+        if (archive.file, expected) not in self._found:  # a checksum takes its time
+            self._found[archive.file, expected] = self._files.get(archive.file) or self._by_checksum(archive, expected)
+        return self._found[archive.file, expected]
+
+    def _by_checksum(self, archive: Archive, expected: Checksum | None) -> Path | None:
         for path in self._named if expected is not None else ():
             if archive.size not in (None, path.stat().st_size) or expected is None:
                 continue

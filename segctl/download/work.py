@@ -17,6 +17,7 @@ from segctl.download.lock import held
 from segctl.download.login import Logins
 from segctl.download.plan import Item, Target, addresses, place_key
 from segctl.download.stopping import Stop
+from segctl.download.survey import HAND_OVER, archive_folder
 from segctl.download.transfer import Transfer, new_session
 from segctl.download.unpack import WORK, is_ready, marker, unpack
 from segctl.errors import DownloadError
@@ -24,9 +25,7 @@ from segctl.errors import DownloadError
 if TYPE_CHECKING:
     import requests
 
-__all__ = ["ARCHIVES", "Event", "FileResult", "Setting", "carry_out"]
-
-ARCHIVES = ".archives"
+__all__ = ["Event", "FileResult", "Setting", "carry_out"]
 
 
 @dataclass(frozen=True)
@@ -106,10 +105,6 @@ class _Teller:
         self._tell(Event(self._subject, message=message))
 
 
-def archive_folder(setting: Setting, item: Item) -> Path:
-    return setting.data_root / ARCHIVES / item.key
-
-
 def carry_out(item: Item, setting: Setting) -> dict[str, FileResult]:
     """Does all that is to be done for a file; several processes may be at it.
 
@@ -123,7 +118,7 @@ def carry_out(item: Item, setting: Setting) -> dict[str, FileResult]:
         StoppedError: The end was asked for.
     """
     teller = _Teller(item.archive.file, setting.tell)
-    folder = archive_folder(setting, item)
+    folder = archive_folder(setting.data_root, item)
 
     def waiting(owner: str) -> None:
         teller.note(f"{item.archive.file} is being fetched by {owner}; waiting for it.")
@@ -267,9 +262,6 @@ def _fetch(item: Item, folder: Path, setting: Setting, teller: _Teller) -> str:
     checksum.record(folder / "checksum.json", path, fetched.checksum)
     part.with_name(f"{part.name}.json").unlink(missing_ok=True)
     return fetched.url
-
-
-HAND_OVER = "Then give the file, or its folder, with --from."
 
 
 def _sessions(item: Item, setting: Setting) -> Callable[[str, bool], requests.Session]:

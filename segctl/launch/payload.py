@@ -12,8 +12,10 @@ from types import FrameType
 
 from segctl.runs import error_record
 from segctl.runs.code import refuse_other_code
+from segctl.runs.files import read_json
 from segctl.runs.run import Run
 
+_WITHOUT_TORCH = {"download": "segctl.download.job"}
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR2)
 
 
@@ -35,7 +37,8 @@ def run_job(run_dir: str) -> None:
     )
     try:
         refuse_other_code(Run(Path(run_dir)))
-        importlib.import_module("segctl_jobs.main").run(Path(run_dir), stop)
+        kind = (read_json(Run(Path(run_dir)).run_file) or {}).get("kind", "")
+        importlib.import_module(_WITHOUT_TORCH.get(kind, "segctl_jobs.main")).run(Path(run_dir), stop)
     except Exception as error:
         # The job records its own errors and exits; what arrives here kept it from doing that, such as a broken torch.
         with contextlib.suppress(OSError):

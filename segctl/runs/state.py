@@ -190,6 +190,8 @@ def _asked_by(records: Records) -> str:
 
 def _go_on(records: Records) -> str:
     """How to carry on, and from where."""
+    if again := records.run.get("again"):  # its kind is not resumed, but done again, and goes on by itself
+        return f"'{again}' goes on where it stopped."
     step = records.status.get("checkpoint_step", records.earlier_status.get("checkpoint_step"))
     resume = f"'segctl resume {records.id}'"
     return f"{resume} goes on from step {step}." if isinstance(step, int) and step > 0 else f"{resume} starts it again."
