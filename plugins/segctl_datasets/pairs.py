@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,7 +14,7 @@ from segctl.errors import DataError, did_you_mean, listing
 from segctl.plugin import tolerates_faults
 
 from .labels import ValueTable
-from .reading import read_image, read_mask
+from .reading import Upright, read_image, read_mask, read_rows
 
 __all__ = ["Pair", "PairDataset", "check_split", "pairs_by_stem", "read_list", "refuse_missing", "size_mismatch"]
 
@@ -71,6 +71,11 @@ class PairDataset:
             return self._unlabelled(pair)
         return self._read(self.root / pair.image, self.root / pair.mask)
 
+    def read(self, index: int, rows: Callable[[np.ndarray], int]) -> tuple[np.ndarray, np.ndarray]:
+        """As `__getitem__`, but the image may end after as many rows as `rows` says of the mask."""
+        pair = self.pairs[index]
+        return self._read(self.root / pair.image, self.root / pair.mask, rows) if pair.mask else self[index]
+
     def mask(self, index: int) -> np.ndarray:
         """The mask of a sample without its image, which takes longer to decode. Raises as `__getitem__` does."""
         pair = self.pairs[index]
@@ -107,9 +112,20 @@ class PairDataset:
     def _mask(self, path: Path) -> np.ndarray:
         return self._table.to_classes(read_mask(path), path)
 
-    def _read(self, image_path: Path, mask_path: Path) -> tuple[np.ndarray, np.ndarray]:
-        image = read_image(image_path)
+    def _upright(self, path: Path, mask: np.ndarray) -> Upright | None:
+        """Whether an image is to be turned for its mask: see `read_image`."""
+        return None
+
+    def _read(
+        self, image_path: Path, mask_path: Path, rows: Callable[[np.ndarray], int] | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
         mask = self._mask(mask_path)
+        upright = self._upright(image_path, mask)
+        if rows is not None:
+            part = read_rows(image_path, rows(mask), mask.shape, upright=upright)
+            if part is not None:
+                return part, mask
+        image = read_image(image_path, upright=upright)
         if image.shape[:2] != mask.shape:
             raise size_mismatch(image_path, image.shape, mask_path, mask.shape)
         return image, mask

@@ -16,17 +16,21 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from segctl.errors import DataError
 
-from .png import decode_png
+from .decoding import decode_png, decode_rgb
 
-__all__ = ["read_image", "read_mask"]
+__all__ = ["Upright", "read_image", "read_mask", "read_rows"]
+
+Upright = Callable[[int, tuple[int, int]], bool]
 
 # What Pillow raises for files that are cut short, damaged or not images at all.
 _DAMAGED = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, zlib.error)
 _EXIF_ORIENTATION = 0x0112
-_PNG_METADATA = (b"eXIf", b"tEXt", b"zTXt", b"iTXt")  # the chunks of a PNG file in which an orientation may be
+# Where an orientation may be: in chunks of a PNG file, in the first segments of a JPEG one.
+_PNG_METADATA = (b"eXIf", b"tEXt", b"zTXt", b"iTXt")
+_JPEG_METADATA = (b"Exif", b"http://ns.adobe.com/xap")
 
 
-def read_image(path: Path, *, upright: Callable[[int, tuple[int, int]], bool] | None = None) -> np.ndarray:
+def read_image(path: Path, *, upright: Upright | None = None) -> np.ndarray:
     """An image as contiguous, writable RGB, (H, W, 3) uint8.
 
     Grey images are repeated to three channels, 16-bit ones keep their high byte, CMYK is converted, transparency is
@@ -43,8 +47,8 @@ def read_image(path: Path, *, upright: Callable[[int, tuple[int, int]], bool] | 
     """
     try:
         content = path.read_bytes()
-        if not (upright and any(chunk in content for chunk in _PNG_METADATA)):
-            pixels = decode_png(content, "RGB")
+        if not (upright and _may_be_turned(content)):
+            pixels = decode_rgb(content)
             if pixels is not None:
                 return pixels
         with _open(path, content) as file:
@@ -58,6 +62,24 @@ def read_image(path: Path, *, upright: Callable[[int, tuple[int, int]], bool] | 
         raise _unreadable(path, error) from error
 
 
+def read_rows(path: Path, rows: int, size: tuple[int, int], *, upright: Upright | None = None) -> np.ndarray | None:
+    """The first rows of an image, as `read_image` gives them, where that is quicker than all of it: of a PNG file.
+
+    Returns:
+        (rows, W, 3) uint8; None when all of it must be read, or its (height, width) is not `size`.
+
+    Raises:
+        DataError: The file is missing or unreadable.
+    """
+    if path.suffix.lower() != ".png":
+        return None
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    return None if upright and _may_be_turned(content) else decode_rgb(content, first=(rows, size))
+
+
 def read_mask(path: Path, *, as_colors: bool = False) -> np.ndarray:
     """A mask's values as stored: (H, W) uint8, or (H, W, 3) uint8 colours when the file is RGB.
 
@@ -69,7 +91,7 @@ def read_mask(path: Path, *, as_colors: bool = False) -> np.ndarray:
     """
     try:
         content = path.read_bytes()
-        fast = decode_png(content, "values")
+        fast = decode_png(content, "mono")
         if fast is not None:
             return fast
         with _open(path, content) as file:
@@ -87,7 +109,13 @@ def read_mask(path: Path, *, as_colors: bool = False) -> np.ndarray:
     return values
 
 
-def _turned(file: Image.Image, upright: Callable[[int, tuple[int, int]], bool]) -> bool:
+def _may_be_turned(content: bytes) -> bool:
+    if content.startswith(b"\x89PNG"):
+        return any(chunk in content for chunk in _PNG_METADATA)
+    return any(word in content for word in _JPEG_METADATA)
+
+
+def _turned(file: Image.Image, upright: Upright) -> bool:
     orientation = file.getexif().get(_EXIF_ORIENTATION, 1)
     return orientation in range(2, 9) and upright(orientation, (file.height, file.width))
 

@@ -1,7 +1,8 @@
 """Training samples per second on one core: ours against the usual ways, from the same files, with the same randomness.
 
-Every method reads image and mask, scales by 0.5 to 2, takes a random crop, mirrors every other one and blurs every
-other one. The methods take turns, one sample each, in one process with one thread, the files in the page cache.
+Every method reads image and mask, scales them by 0.5 to 2, takes a random crop, mirrors every other one and blurs every
+other one. The methods take turns, one sample each, in one process with one thread, the files in the page cache. Time is
+the processor's, so that other processes on the machine count little.
 
 "reference" is what awesome-semantic-segmentation-pytorch does: Pillow decodes, flips, resizes the whole picture, pads,
 crops and blurs; then float and normalise. "torchvision v2" and "albumentations" do the same with their own operations.
@@ -17,7 +18,7 @@ import argparse
 import random
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -41,11 +42,15 @@ Draw = Callable[[int], object]  # the number of the sample; what it returns is o
 
 @dataclass(frozen=True)
 class Workload:
-    """A data set's real files, and the height and width of the crops."""
+    """A data set's real files, the height and width of the crops, and the short side at scale 1.
+
+    The last is the reference's `base_size`: by default 520 for crops of 480, which all methods then scale to.
+    """
 
     name: str
     dataset: PairDataset
     crop: tuple[int, int]
+    base: int
 
     def files(self, number: int) -> tuple[Path, Path]:
         pair = self.dataset.pairs[number % len(self.dataset)]
@@ -58,13 +63,15 @@ class Workload:
             table[value] = index
         return table
 
-    def short_side(self) -> int:
-        return min(Image.open(self.files(0)[0]).size)
+    def scale(self) -> tuple[float, float]:
+        """What the files are scaled by, at least and at most."""
+        short = min(Image.open(self.files(0)[0]).size)
+        return self.base / 2 / short, self.base * 2 / short
 
 
 def reference(work: Workload) -> Draw:
     """The reference project's training transform, written from its description."""
-    base, (height, width), table = work.short_side(), work.crop, work.table()
+    base, (height, width), table = work.base, work.crop, work.table()
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in (MEAN, STD))
 
     def draw(number: int) -> object:
@@ -95,7 +102,7 @@ def torchvision_v2(work: Workload) -> Draw:
     from torchvision.io import ImageReadMode, decode_image
     from torchvision.transforms import v2
 
-    base, table = work.short_side(), torch.from_numpy(work.table())
+    base, table = work.base, torch.from_numpy(work.table())
     change = v2.Compose(
         [
             v2.RandomResize(base // 2, base * 2 + 1, antialias=True),
@@ -124,10 +131,10 @@ def albumentations(work: Workload) -> Draw:
 
     cv2.setNumThreads(1)
     height, width = work.crop
-    table = work.table()
+    table, (least, most) = work.table(), work.scale()
     change = albumentations.Compose(
         [
-            albumentations.RandomScale((-0.5, 1.0), p=1),
+            albumentations.RandomScale((least - 1, most - 1), p=1),
             albumentations.PadIfNeeded(height, width, border_mode=cv2.BORDER_CONSTANT, fill=0, fill_mask=255),
             albumentations.RandomCrop(height, width),
             albumentations.HorizontalFlip(p=0.5),
@@ -149,7 +156,8 @@ def albumentations(work: Workload) -> Draw:
 
 def ours(work: Workload, *, on_gpu: bool) -> Draw:
     info = dataset_info(work.dataset)
-    settings = Augment(crop=work.crop, blur=0.5, max_class_share=1)  # the others take every crop
+    # The others take every crop.
+    settings = Augment(crop=work.crop, scale=work.scale(), blur=0.5, max_class_share=1)
     samples = TrainingSamples(work.dataset, info, 0, settings, Input(), finished=not on_gpu)
 
     def draw(number: int) -> object:
@@ -176,16 +184,18 @@ def workloads(data: Path, only: str) -> list[Workload]:
     camvid.pairs = camvid.pairs[::37]
     cityscapes = Cityscapes(samples / "cityscapes", "train")
     all_of_them = [
-        Workload("VOC 500x375 JPEG, crop 480", PascalVOC(samples, "train"), (480, 480)),
-        Workload("CamVid 480x360 PNG, crop 480", camvid, (480, 480)),
-        Workload("Cityscapes 2048x1024 PNG, crop 769", cityscapes, (769, 769)),
-        Workload("Cityscapes 2048x1024 PNG, crop 512x1024", cityscapes, (512, 1024)),
+        Workload("VOC 500x375 JPEG, crop 480", PascalVOC(samples, "train"), (480, 480), 520),
+        Workload("CamVid 480x360 PNG, crop 480", camvid, (480, 480), 520),
+        Workload("Cityscapes 2048x1024 PNG, crop 769", cityscapes, (769, 769), 1024),
+        Workload("Cityscapes 2048x1024 PNG, crop 512x1024", cityscapes, (512, 1024), 1024),
     ]
     return [work for work in all_of_them if only.lower() in work.name.lower()]
 
 
 def measure(work: Workload, rounds: int) -> dict[str, list[float] | str]:
     """Seconds for each sample of each method, or why it cannot be had."""
+    random.seed(0)
+    torch.manual_seed(0)
     draws: dict[str, Draw] = {}
     seconds: dict[str, list[float] | str] = {}
     for name, make in METHODS.items():
@@ -203,30 +213,28 @@ def measure(work: Workload, rounds: int) -> dict[str, list[float] | str]:
     return seconds
 
 
+def table(seconds: dict[str, list[float] | str]) -> Iterator[str]:
+    """Lines of figures; samples a second from the mean, since samples differ and all of them have to be made."""
+    yield f"{'method':18}{'samples/s':>11}{'mean ms':>10}{'median ms':>11}{'min ms':>9}{'x reference':>13}"
+    usual = statistics.mean(value for value in seconds["reference"] if isinstance(value, float))
+    for name, values in seconds.items():
+        if isinstance(values, str):
+            yield f"{name:18}  {values}"
+            continue
+        mean, median, least = statistics.mean(values), statistics.median(values), min(values)
+        yield f"{name:18}{1 / mean:11.1f}{1e3 * mean:10.2f}{1e3 * median:11.2f}{1e3 * least:9.2f}{usual / mean:13.2f}"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     beside = Path(__file__).resolve().parents[3] / "shared" / "data"
     parser.add_argument("--data", type=Path, default=beside, help="folder with camvid/ and samples/")
-    parser.add_argument("--rounds", type=int, default=100)
+    parser.add_argument("--rounds", type=int, default=200)
     parser.add_argument("--only", default="", help="part of a workload's name")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     for work in workloads(arguments.data, arguments.only):
-        random.seed(0)
-        torch.manual_seed(0)
-        seconds = measure(work, arguments.rounds)
-        base = statistics.median(seconds["reference"])
-        print(f"\n{work.name}")
-        print(f"{'method':20}{'samples/s':>12}{'ms, median':>12}{'ms, min':>10}{'ms, mean':>10}{'times reference':>18}")
-        for name, values in seconds.items():
-            if isinstance(values, str):
-                print(f"{name:20}{values}")
-                continue
-            median = statistics.median(values)
-            mean = statistics.mean(values)
-            print(
-                f"{name:20}{1 / mean:12.1f}{1e3 * median:12.2f}{1e3 * min(values):10.2f}{1e3 * mean:10.2f}{statistics.mean(seconds['reference']) / mean:18.2f}"
-            )
+        print(f"\n{work.name}", *table(measure(work, arguments.rounds)), sep="\n")
 
 
 if __name__ == "__main__":

@@ -11,8 +11,8 @@ import numpy as np
 from segctl.errors import DataError, did_you_mean, listing
 
 from ..labels import undeclared_colors
-from ..pairs import PairDataset, size_mismatch
-from ..reading import read_image, read_mask
+from ..pairs import PairDataset
+from ..reading import Upright, read_mask
 from .classes import IGNORE_INDEX, decide_classes
 from .files import Masks, images_in
 from .splits import SPLITS, Splits, find_splits
@@ -101,16 +101,8 @@ class Folder(PairDataset):
             return self._colors.to_classes(values, path)
         raise undeclared_colors(path, values)
 
-    def _read(self, image_path: Path, mask_path: Path) -> tuple[np.ndarray, np.ndarray]:
-        mask = self._mask(mask_path)
-
-        def upright(orientation: int, stored: tuple[int, int]) -> bool:
-            return self._is_upright(orientation, stored, mask.shape, image_path)
-
-        image = read_image(image_path, upright=upright)
-        if image.shape[:2] != mask.shape:
-            raise size_mismatch(image_path, image.shape, mask_path, mask.shape)
-        return image, mask
+    def _upright(self, path: Path, mask: np.ndarray) -> Upright:
+        return lambda orientation, stored: self._is_upright(orientation, stored, mask.shape, path)
 
     def _is_upright(self, orientation: int, stored: tuple[int, int], mask: tuple[int, ...], path: Path) -> bool:
         """Whether the mask lies on the picture as viewers show it, turned by its EXIF orientation (1 to 8)."""

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image, PngImagePlugin
 
-from segctl_datasets.png import decode_png
+from segctl_datasets.decoding import decode_png, decode_rgb
 from segctl_datasets.reading import read_image, read_mask
 
 NOISE = np.random.default_rng(0).integers(0, 256, (9, 7, 3), dtype=np.uint8)
@@ -24,7 +24,7 @@ def encoded(picture: Image.Image, **options: object) -> bytes:
 
 @pytest.mark.parametrize("options", [{}, {"transparency": (1, 2, 3)}, {"gamma": 0.5}, {"compress_level": 0}])
 def test_rgb_files_hold_pillows_pixels(options: dict[str, object]) -> None:
-    pixels = decode_png(encoded(RGB, **options), "RGB")
+    pixels = decode_rgb(encoded(RGB, **options))
     assert np.array_equal(pixels, NOISE)
     assert pixels.flags.c_contiguous
     assert pixels.flags.writeable
@@ -35,15 +35,15 @@ def test_grey_and_palette_files_hold_the_stored_value() -> None:
     palette.putpalette([200, 100, 50] * 256)
     for picture in (GREY, palette):
         content = encoded(picture)
-        assert np.array_equal(decode_png(content, "values"), NOISE[..., 0])
-        assert decode_png(content, "RGB") is None
+        assert np.array_equal(decode_png(content, "mono"), NOISE[..., 0])
+        assert decode_rgb(content) is None
 
 
 @pytest.mark.parametrize("mode", ["1", "LA", "RGBA", "I;16"])
 def test_other_files_are_pillows(mode: str) -> None:
     content = encoded(Image.new(mode, (3, 2)))
-    assert decode_png(content, "RGB") is None
-    assert decode_png(content, "values") is None
+    assert decode_rgb(content) is None
+    assert decode_png(content, "mono") is None
 
 
 def test_damaged_files_are_pillows() -> None:
@@ -51,7 +51,7 @@ def test_damaged_files_are_pillows() -> None:
     place = content.index(b"IDAT") + 20
     spoilt = content[:place] + bytes([content[place] ^ 8]) + content[place + 1 :]
     for damaged in (spoilt, content[:-40], content[:20], b"", b"GIF89a"):
-        assert decode_png(damaged, "RGB") is None
+        assert decode_rgb(damaged) is None
 
 
 def test_real_files_are_read_as_pillow_reads_them(test_data: Path) -> None:
@@ -60,10 +60,10 @@ def test_real_files_are_read_as_pillow_reads_them(test_data: Path) -> None:
     for path in files:
         with Image.open(path) as picture:
             if picture.mode == "RGB":
-                fast += decode_png(path.read_bytes(), "RGB") is not None
+                fast += decode_rgb(path.read_bytes()) is not None
                 assert np.array_equal(read_image(path), np.asarray(picture)), path
             elif picture.mode in ("L", "P"):
-                fast += decode_png(path.read_bytes(), "values") is not None
+                fast += decode_png(path.read_bytes(), "mono") is not None
                 assert np.array_equal(read_mask(path), np.asarray(picture)), path
     assert fast > 5
 
