@@ -7,12 +7,12 @@ fast tests, `pytest --slow` the others too. With CI=true all of them run, and on
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
+from installed import install
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # the tests share few cores; tiny models gain nothing from more threads
 
@@ -70,16 +70,10 @@ def isolated_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 @pytest.fixture
 def fragile_path(tmp_path: Path) -> str:
     """A folder that, on the import path, has the model and the data sets of fragile_plugin.py installed."""
-    folder = tmp_path / "plugins"
-    metadata = folder / "fragile-1.0.dist-info"
-    metadata.mkdir(parents=True)
-    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: fragile\nVersion: 1.0\n")
-    (metadata / "entry_points.txt").write_text(
-        "[segctl.models]\nfragile = fragile_plugin:fragile\n"
-        "[segctl.datasets]\nslow_shapes = fragile_plugin:SlowShapes\npaced_shapes = fragile_plugin:PacedShapes\n"
-    )
-    shutil.copy(Path(__file__).with_name("fragile_plugin.py"), folder)
-    return str(folder)
+    datasets = {"slow_shapes": "fragile_plugin:SlowShapes", "paced_shapes": "fragile_plugin:PacedShapes"}
+    module = Path(__file__).with_name("fragile_plugin.py")
+    models = {"fragile": "fragile_plugin:fragile"}
+    return str(install(tmp_path / "plugins", "fragile", {module.name: module}, models=models, datasets=datasets))
 
 
 @pytest.fixture(scope="session")

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from installed import install
 from programs import Said
 from torch import Tensor, nn
 
@@ -103,13 +104,8 @@ NAMES = ("small", "fixed", "unstable", "coarse", "unknown")
 @pytest.fixture(scope="module")
 def toys(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """An installed distribution with models that are exported in no time."""
-    folder = tmp_path_factory.mktemp("site")
-    (folder / "toys_to_export.py").write_text(MODELS)
-    metadata = folder / "toys_to_export-1.0.dist-info"
-    metadata.mkdir()
-    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: toys-to-export\nVersion: 1.0\n")
-    entries = "\n".join(f"toy_{name} = toys_to_export:{name}" for name in NAMES)
-    (metadata / "entry_points.txt").write_text(f"[segctl.models]\n{entries}\n")
+    models = {f"toy_{name}": f"toys_to_export:{name}" for name in NAMES}
+    folder = install(tmp_path_factory.mktemp("site"), "toys-to-export", {"toys_to_export.py": MODELS}, models=models)
     sys.path.insert(0, str(folder))
     importlib.invalidate_caches()
     yield

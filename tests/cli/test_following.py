@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from installed import install
 from programs import LONG, SEGCTL, TINY, Said, status_of, wait_for
 from terminal import CTRL_C, Terminal
 
@@ -116,11 +117,7 @@ def test_the_traceback_of_the_rank_that_failed_is_shown(program: Callable[..., S
 
 def _install_plugin(folder: Path) -> Path:
     """A distribution with a model that fails on its second process in training."""
-    metadata = folder / "crashing-1.0.dist-info"
-    metadata.mkdir(parents=True)
-    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: crashing\nVersion: 1.0\n")
-    (metadata / "entry_points.txt").write_text("[segctl.models]\ncrashing = crashing:Crashing\n")
-    (folder / "crashing.py").write_text(
+    source = (
         "import os\nfrom torch import nn\n\n\n"
         "class Crashing(nn.Module):\n"
         "    '''A model that fails.'''\n\n"
@@ -132,7 +129,7 @@ def _install_plugin(folder: Path) -> Path:
         "            1 / 0\n"
         "        return self.head(images)\n"
     )
-    return folder
+    return install(folder, "crashing", {"crashing.py": source}, models={"crashing": "crashing:Crashing"})
 
 
 def test_an_error_of_the_users_in_the_job_is_one_sentence(program: Callable[..., Said], tmp_path: Path) -> None:

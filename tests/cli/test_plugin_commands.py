@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from installed import install
 from programs import Said
 
 
@@ -14,17 +15,13 @@ def environment(tmp_path: Path) -> dict[str, str]:
     """With four more distributions: a loss, one that needs what is not installed, and two that offer the same name."""
     folder = tmp_path / "site"
     module = "class Loss:\n    '''{0}.'''\n\n    def __init__(self, *, smooth: float = 1.0): ...\n"
-    for name, plugins, source in (
-        ("tidy", "tidy = tidy:Loss", module.format("Tidy")),
-        ("needy", "needy = needy:Loss", "import not_installed_anywhere\n" + module.format("Needy")),
-        ("one", "twin = one:Loss", module.format("The first")),
-        ("two", "twin = two:Loss", module.format("The second")),
+    for name, loss, source in (
+        ("tidy", "tidy", module.format("Tidy")),
+        ("needy", "needy", "import not_installed_anywhere\n" + module.format("Needy")),
+        ("one", "twin", module.format("The first")),
+        ("two", "twin", module.format("The second")),
     ):
-        metadata = folder / f"{name}-1.0.dist-info"
-        metadata.mkdir(parents=True)
-        (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
-        (metadata / "entry_points.txt").write_text(f"[segctl.losses]\n{plugins}\n")
-        (folder / f"{name}.py").write_text(source)
+        install(folder, name, {f"{name}.py": source}, losses={loss: f"{name}:Loss"})
     return {**os.environ, "PYTHONPATH": str(folder), "XDG_CACHE_HOME": str(tmp_path / "cache"), "COLUMNS": "100"}
 
 

@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 import pytest
+from installed import install
 from torch import Tensor, nn
 from torchvision import models
 
@@ -59,14 +60,8 @@ def greedy(num_classes: int):
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the models above, as if they were installed in it."""
-    folder = tmp_path_factory.mktemp("site")
-    metadata = folder / "bench_toys-1.0.dist-info"
-    metadata.mkdir()
-    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: bench-toys\nVersion: 1.0\n")
-    names = "".join(f"{name} = bench_toys:{name}\n" for name in ("known", "faulty", "greedy"))
-    (metadata / "entry_points.txt").write_text(f"[segctl.models]\n{names}")
-    (folder / "bench_toys.py").write_text(PLUGINS)
-    return folder
+    models = {name: f"bench_toys:{name}" for name in ("known", "faulty", "greedy")}
+    return install(tmp_path_factory.mktemp("site"), "bench-toys", {"bench_toys.py": PLUGINS}, models=models)
 
 
 class Clock:

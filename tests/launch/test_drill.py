@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +13,7 @@ from typing import Any
 
 import psutil
 import pytest
+from installed import install
 
 import segctl
 from segctl.cancel import cancel
@@ -35,16 +35,13 @@ SMALL = [
 @pytest.fixture
 def forgetful(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The plugins of forgetful_plugin.py are installed, here and in jobs."""
-    folder = tmp_path / "plugins"
-    metadata = folder / "forgetful-1.0.dist-info"
-    metadata.mkdir(parents=True)
-    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: forgetful\nVersion: 1.0\n")
-    (metadata / "entry_points.txt").write_text(
-        "[segctl.models]\ncounting = forgetful_plugin:counting\nwandering = forgetful_plugin:wandering\n"
-        "[segctl.losses]\naveraging = forgetful_plugin:Averaging\n"
-        "[segctl.datasets]\nfading = forgetful_plugin:Fading\n"
+    module = Path(__file__).with_name("forgetful_plugin.py")
+    folder = install(
+        *(tmp_path / "plugins", "forgetful", {module.name: module}),
+        models={"counting": "forgetful_plugin:counting", "wandering": "forgetful_plugin:wandering"},
+        losses={"averaging": "forgetful_plugin:Averaging"},
+        datasets={"fading": "forgetful_plugin:Fading"},
     )
-    shutil.copy(Path(__file__).with_name("forgetful_plugin.py"), folder)
     monkeypatch.syspath_prepend(str(folder))
     monkeypatch.setenv("PYTHONPATH", str(folder), prepend=os.pathsep)
 

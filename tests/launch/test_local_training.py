@@ -30,18 +30,6 @@ SETTINGS = [
     *(f"train.steps={STEPS}", "train.eval_every=30", "train.workers=0", "train.ema=0.9", "train.log_every=1"),
     *("optimizer.name=adamw", "optimizer.lr=0.002"),
 ]
-# So that a step takes as long on an idle machine as on a busy one.
-PACED = """
-import os, time
-from segctl_datasets.shapes import Shapes
-
-class Paced(Shapes):
-    '''Shapes that are a while coming.'''
-
-    def __getitem__(self, index):
-        time.sleep(float(os.environ.get("TEST_PACE", 0)))
-        return super().__getitem__(index)
-"""
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -51,8 +39,8 @@ class Trainings:
         self._jobs, self._folder = jobs, folder
 
     def make(self) -> Run:
-        config = resolve(None, {"model.name": "enet", "dataset.name": "paced"}, SETTINGS)
-        run = store.create(dump(config), {"kind": "train", "model": "enet", "dataset": "paced"}, self._folder)
+        config = resolve(None, {"model.name": "enet", "dataset.name": "paced_shapes"}, SETTINGS)
+        run = store.create(dump(config), {"kind": "train", "model": "enet", "dataset": "paced_shapes"}, self._folder)
         self._jobs.made.append(run)
         return run
 
@@ -65,16 +53,11 @@ class Trainings:
 
 
 @pytest.fixture
-def trainings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Trainings, Jobs]]:
+def trainings(tmp_path: Path, fragile_path: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Trainings, Jobs]]:
     from launched import Jobs
 
-    folder = tmp_path / "plugin"
-    (folder / "paced-1.dist-info").mkdir(parents=True)
-    (folder / "paced-1.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: paced\nVersion: 1\n")
-    (folder / "paced-1.dist-info" / "entry_points.txt").write_text("[segctl.datasets]\npaced = paced:Paced\n")
-    (folder / "paced.py").write_text(PACED)
-    monkeypatch.syspath_prepend(str(folder))
-    monkeypatch.setenv("PYTHONPATH", str(folder), prepend=os.pathsep)
+    monkeypatch.syspath_prepend(fragile_path)
+    monkeypatch.setenv("PYTHONPATH", fragile_path, prepend=os.pathsep)
     jobs = Jobs(tmp_path / "runs")
     yield Trainings(jobs, tmp_path / "runs"), jobs
     jobs.clear_away()

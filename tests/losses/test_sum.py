@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from installed import install
 from rows import SURE, UNSURE, classes, pixels
 from torch import nn
 
@@ -134,11 +135,8 @@ class Foreign(nn.Module):
 
 
 def test_losses_of_other_distributions_are_named_alike(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = tmp_path / "site" / "acme-1.0.dist-info"
-    folder.mkdir(parents=True)
-    (folder / "METADATA").write_text("Metadata-Version: 2.1\nName: acme\nVersion: 1.0\n")
-    (folder / "entry_points.txt").write_text(f"[segctl.losses]\nforeign = {__name__}:Foreign\nbroken = nowhere:Loss\n")
-    monkeypatch.syspath_prepend(folder.parent)
+    losses = {"foreign": f"{__name__}:Foreign", "broken": "nowhere:Loss"}
+    monkeypatch.syspath_prepend(install(tmp_path / "site", "acme", losses=losses))
 
     # Its own option is called weight, as the sum's weight is: it stands below `options`.
     terms = create([{"name": "foreign", "weight": 3, "options": {"weight": 0.5}}])(pixels(SURE), classes(1))

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import installed
 import pytest
 
 BuildWheel = Callable[..., Path]
@@ -52,19 +53,7 @@ def install() -> Install:
     """``install(folder, name, version, files, models={...})``: a distribution as pip leaves it, in less time."""
 
     def write(folder: Path, name: str, version: str, files: Mapping[str, str], **plugins: Mapping[str, str]) -> Path:
-        metadata = folder / f"{name.replace('-', '_')}-{version}.dist-info"
-        metadata.mkdir(parents=True)
-        (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
-        (metadata / "entry_points.txt").write_text(
-            "\n".join(
-                f"[segctl.{kind}]\n" + "".join(f"{key} = {target}\n" for key, target in group.items())
-                for kind, group in plugins.items()
-            )
-        )
-        for path, source in files.items():
-            (folder / path).parent.mkdir(parents=True, exist_ok=True)
-            (folder / path).write_text(source)
-        return folder
+        return installed.install(folder, name, files, version=version, **plugins)
 
     return write
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from cluster import Cluster
+from installed import install
 from trained import Training
 
 PLUGIN = """
@@ -24,13 +25,8 @@ class Painted(Shapes):
 @pytest.fixture
 def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder in PYTHONPATH with a data set plugin and a module that it imports."""
-    folder = tmp_path / "plugin"
-    metadata = folder / "painted-1.dist-info"
-    metadata.mkdir(parents=True)
-    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: painted\nVersion: 1\n")
-    (metadata / "entry_points.txt").write_text("[segctl.datasets]\npainted = painted:Painted\n")
-    (folder / "painted.py").write_text(PLUGIN)
-    (folder / "helper.py").write_text("WORD = 'old helper'\n")
+    files = {"painted.py": PLUGIN, "helper.py": "WORD = 'old helper'\n"}
+    folder = install(tmp_path / "plugin", "painted", files, datasets={"painted": "painted:Painted"})
     monkeypatch.setenv("PYTHONPATH", str(folder), prepend=os.pathsep)
     return folder
 
