@@ -104,9 +104,9 @@ def take_crop(
         width=window.scaled_width,
     )
     pixels = _resize_image(window.of(image), window)
-    labels = _resize_mask(window.of(mask), window)
+    labels = _resize_mask(window.of(mask), window, look.mirrored)
     if look.mirrored:
-        labels = _swap(labels[:, ::-1], flip_pairs)
+        labels = _swap(labels, flip_pairs)
     return *_place(pixels, labels, window, crop_size(settings.crop, *mask.shape), ignore_index, fill), look
 
 
@@ -162,12 +162,11 @@ def _resize_image(region: np.ndarray, window: Window) -> Tensor:
     return F.interpolate(planes, size=size, mode="bilinear", antialias=True)[0].permute(1, 2, 0)
 
 
-def _resize_mask(region: np.ndarray, window: Window) -> np.ndarray:
-    if (window.height, window.width) == (window.scaled_height, window.scaled_width):
-        return region
-    # Row by row, then column by column: four times as fast as both at once.
+def _resize_mask(region: np.ndarray, window: Window, mirrored: bool) -> np.ndarray:
+    """A copy, resized, and mirrored on the way."""
     rows, columns = _nearest(window.height, window.scaled_height), _nearest(window.width, window.scaled_width)
-    return region[rows][:, columns]
+    # Row by row, then column by column: four times as fast as both at once.
+    return region[rows][:, columns[::-1] if mirrored else columns]
 
 
 def _nearest(source: int, target: int) -> np.ndarray:
@@ -193,7 +192,7 @@ def _place(
     ignore_index: int,
     fill: tuple[int, int, int],
 ) -> tuple[Tensor, Tensor]:
-    mask = torch.from_numpy(labels.copy())
+    mask = torch.from_numpy(labels)
     limits = torch.iinfo(mask.dtype)
     if not limits.min <= ignore_index <= limits.max:
         mask = mask.long()
@@ -202,7 +201,7 @@ def _place(
     rows = slice(window.offset_y, window.offset_y + window.scaled_height)
     columns = slice(window.offset_x, window.offset_x + window.scaled_width)
     one_row = torch.tensor(fill, dtype=torch.uint8).repeat(size[1])
-    padded = one_row.expand(size[0], -1).clone().view(*size, 3)
+    padded = one_row.expand(size[0], -1).clone().view(*size, 3)  # much faster than pixel by pixel
     padded[rows, columns] = pixels
     padded_mask = torch.full(size, ignore_index, dtype=mask.dtype)
     padded_mask[rows, columns] = mask
