@@ -83,7 +83,7 @@ class CheckpointWriter:
             if isinstance(failure, SupersededError):
                 raise failure
             raise CheckpointError(
-                f"The checkpoint could not be written to {self.folder}: {failure}.",
+                f"The checkpoint could not be written to {self.folder}: {_reason(failure)}.",
                 "Free some space or mend the file system, then `segctl resume` goes on from the checkpoint before it.",
             ) from failure
 
@@ -105,6 +105,21 @@ class CheckpointWriter:
                 old.unlink(missing_ok=True)
         except BaseException as failure:  # reported by the next wait(), on the training's own thread
             self._failure = failure
+
+
+def _reason(failure: BaseException) -> str:
+    """The system's own words for it: torch raises an error about its zip file while the one of the disk is on its way.
+
+    ``No space left on device`` rather than ``[enforce fail at inline_container.cc:671]``.
+    """
+    known: list[BaseException] = []
+    error: BaseException | None = failure
+    while error is not None and error not in known:
+        if isinstance(error, OSError) and error.errno is not None:
+            return os.strerror(error.errno)
+        known.append(error)
+        error = error.__cause__ or error.__context__
+    return _first_line(failure).rstrip(".") or type(failure).__name__
 
 
 def step_file(folder: Path, step: int) -> Path:

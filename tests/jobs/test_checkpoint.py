@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import pickle
 import resource
@@ -9,6 +10,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -133,20 +136,39 @@ def test_a_view_does_not_drag_its_storage_along(tmp_path: Path) -> None:
     assert (tmp_path / "step-00000001.pt").stat().st_size < 10_000
 
 
-def test_a_full_disk_is_reported_and_the_old_checkpoint_stays(tmp_path: Path) -> None:
-    write(tmp_path, 1)
+@pytest.mark.parametrize("kib", [4, 8, 16])
+def test_a_full_disk_is_said_in_the_systems_words_and_the_old_checkpoint_stays(kib: int, tmp_path: Path) -> None:
+    """Wherever in the file the room ends: torch reports that in words about its own zip file."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    with little_room(folder, kib) as reason:
+        writer = checkpoint.CheckpointWriter(folder)
+        writer.save({"step": 1})
+        writer.save(state(2, more=[torch.zeros(500)] * 20))
+        with pytest.raises(CheckpointError) as told:
+            writer.wait()
+        assert [path.name for path in folder.iterdir()] == ["step-00000001.pt"]
+    assert told.value.message == f"The checkpoint could not be written to {folder}: {reason}."
+
+
+@contextmanager
+def little_room(folder: Path, kib: int) -> Iterator[str]:
+    """A small disk; where mounting one is not permitted, files that cannot grow far. Gives the system's words for it."""
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={kib}k", "tmpfs", str(folder)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode == 0:
+        try:
+            yield os.strerror(errno.ENOSPC)
+        finally:
+            subprocess.run(["umount", "--lazy", folder], check=True)
+        return
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     previous = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (5000, hard))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (kib * 1024, hard))
     try:
-        writer = checkpoint.CheckpointWriter(tmp_path)
-        writer.save(state(2))
-        with pytest.raises(CheckpointError, match="could not be written"):
-            writer.wait()
+        yield os.strerror(errno.EFBIG)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
         signal.signal(signal.SIGXFSZ, previous)
-    assert [path.name for path in tmp_path.iterdir()] == ["step-00000001.pt"]
 
 
 def test_best_is_mended_after_a_kill_between_writing_and_naming(tmp_path: Path) -> None:
