@@ -23,11 +23,13 @@ class LookProgress:
 
     def __init__(self, doing: str) -> None:
         self._doing = doing
+        self._reserved = ExitStack()
         self._shown = ExitStack()
         self._bar: _Bar | None = None
         self._began = self._next = 0.0
 
     def __enter__(self) -> LookProgress:
+        self._reserved.enter_context(output.reserved())  # to the end, unlike the line that is shown
         self._shown.enter_context(output.busy("Opening the data"))
         return self
 
@@ -35,6 +37,7 @@ class LookProgress:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._shown.close()
+        self._reserved.close()
 
     def __call__(self, done: int, total: int) -> None:
         now = time.monotonic()

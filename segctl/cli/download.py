@@ -110,7 +110,8 @@ def _is_submitted(wanted: Mapping[str, Any], on: str, runs_dir: Path | None, *, 
     from segctl.cli.submission import report
     from segctl.download.submission import submit
 
-    submitted = submit(**wanted, on=on, runs_dir=runs_dir)
+    with output.reserved():
+        submitted = submit(**wanted, on=on, runs_dir=runs_dir)
     for notice in submitted.notices:
         output.note(f"note: {notice}")
     if submitted.run is not None:
@@ -122,7 +123,7 @@ def _here(wanted: Mapping[str, Any], *, as_json: bool) -> None:
     from segctl.download import download as fetch
 
     try:
-        with display() as show:
+        with output.reserved(), display() as show:
             results = fetch(**wanted, ask=_ask, on_event=show)
     except KeyboardInterrupt:
         output.note("Stopped. The same command goes on where it stopped.")

@@ -7,7 +7,7 @@ import math
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout, suppress
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -36,12 +36,42 @@ def _console(*, stderr: bool) -> Console:
 
 @contextmanager
 def busy(doing: str) -> Iterator[Callable[[str], None]]:
-    """Shows, on a terminal, that something takes its time; what is given back changes the words."""
-    if not sys.stderr.isatty():
-        yield lambda words: None
+    """Shows, on a terminal, that something takes its time; what is given back changes the words. See `reserved`."""
+    with reserved():
+        if not sys.stderr.isatty():
+            yield lambda words: None
+            return
+        with messages().status(f"{doing} ...") as status:
+            yield lambda words: status.update(f"{words} ...")
+
+
+@contextmanager
+def reserved() -> Iterator[None]:
+    """Keeps standard output for results while plugins' code runs: what that prints goes to standard error.
+
+    So does what the programs print that it starts, such as a compiler.
+    """
+    sys.stdout.flush()
+    with redirect_stdout(sys.stderr), _descriptor_redirected():
+        yield
+
+
+@contextmanager
+def _descriptor_redirected() -> Iterator[None]:
+    try:
+        kept = os.dup(1)
+    except OSError:  # the caller has closed it
+        yield
         return
-    with messages().status(f"{doing} ...") as status:
-        yield lambda words: status.update(f"{words} ...")
+    try:
+        with suppress(OSError):
+            os.dup2(2, 1)
+        yield
+    finally:
+        with suppress(OSError, ValueError, AttributeError):
+            sys.__stdout__.flush()  # type: ignore[union-attr]
+        os.dup2(kept, 1)
+        os.close(kept)
 
 
 def note(message: str) -> None:

@@ -56,7 +56,8 @@ def show(name: PluginName, kind: Kind = None, as_json: Json = False) -> None:
     from segctl.cli import plugin_page
 
     entry = _find(name, kind)
-    page = plugin_page.read(entry)
+    with output.reserved():
+        page = plugin_page.read(entry)
     if as_json:
         output.document({**_facts(entry, ""), **page.as_record()})
         return

@@ -71,23 +71,25 @@ def import_weights(
     """
     from segctl.weights import import_weights as run_import
 
-    def show(report: Imported) -> None:
-        if as_json:
-            output.document({**asdict(report), "complete": report.complete})
-        else:
-            _show(report)
-
+    reports: list[Imported] = []
     given = options.configured(context.params)
-    with output.busy("Matching weights"):
-        imported = run_import(
-            file,
-            model,
-            options={key.removeprefix("model."): value for key, value in given.items() if key.startswith("model.")},
-            num_classes=num_classes,
-            partial=partial,
-            out=out,
-            on_report=show,
-        )
+    try:
+        with output.busy("Matching weights"):
+            imported = run_import(
+                file,
+                model,
+                options={key.removeprefix("model."): value for key, value in given.items() if key.startswith("model.")},
+                num_classes=num_classes,
+                partial=partial,
+                out=out,
+                on_report=reports.append,
+            )
+    finally:  # also where the file is refused for what the report says
+        for report in reports:
+            if as_json:
+                output.document({**asdict(report), "complete": report.complete})
+            else:
+                _show(report)
     random = [entry.name for how in ("missing", "ambiguous", "misshaped") for entry in imported.of(how)]
     if random:
         output.note(f"note: {len(random)} entries stay random: {_some(random)}.")

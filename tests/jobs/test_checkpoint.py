@@ -153,7 +153,7 @@ def test_a_full_disk_is_said_in_the_systems_words_and_the_old_checkpoint_stays(k
 
 @contextmanager
 def little_room(folder: Path, kib: int) -> Iterator[str]:
-    """A small disk; where mounting one is not permitted, files that cannot grow far. Gives the system's words for it."""
+    """A small disk, or where none can be mounted files that cannot grow far; gives the system's words for it."""
     mount = ["mount", "-t", "tmpfs", "-o", f"size={kib}k", "tmpfs", str(folder)]
     if subprocess.run(mount, capture_output=True, check=False).returncode == 0:
         try:
