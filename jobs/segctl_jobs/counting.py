@@ -7,18 +7,16 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
 
 from segctl.config import schema
-from segctl.errors import RunError, SegctlError
+from segctl.errors import RunError
 from segctl.plugin import DatasetInfo, SegmentationDataset
-from segctl_jobs.data import check_pair, default_workers, start_worker
+from segctl_jobs.data import default_workers, stored_samples
 from segctl_jobs.distributed import World
 from segctl_jobs.image_threads import ImageThreads
 from segctl_jobs.inference import is_tiled, pixels_at_once, predict_mask
@@ -102,7 +100,8 @@ def count(
 
     _share_statistics(model, world)
     confusion, tiled = torch.zeros(classes, classes, dtype=torch.int64, device=world.device), 0
-    samples = _samples(dataset, info, world, workers)
+    workers = default_workers(world) if workers is None else workers
+    samples = stored_samples(dataset, info, range(world.rank, len(dataset), world.size), workers)
     agreement = _Agreement(world, stop)
     threads = ImageThreads(model, predict_and_count, device=world.device, pixels=settings.max_pixels)
     with _predicting(model), threads as images:
@@ -178,52 +177,6 @@ class _Agreement:
         self._stride = max(1, min(2 * self._stride, int(SECONDS_BETWEEN_POLLS * 1e6 / max(1, slowest))))
         self._remaining = self._stride - 1
         return bool(stopping)
-
-
-class _Samples(Dataset[Any]):
-    """Samples as they are. A data error is returned: a DataLoader would bury its sentence in a worker's traceback."""
-
-    def __init__(self, dataset: SegmentationDataset, info: DatasetInfo) -> None:
-        self.dataset, self.info = dataset, info
-
-    def __getitem__(self, index: int) -> tuple[int, Tensor, Tensor] | SegctlError:
-        try:
-            image, mask = self.dataset[index]
-            check_pair(image, mask, self.info, self.dataset.name(index))
-        except SegctlError as error:
-            return error
-        # Tensors travel from a worker through shared memory, arrays would be copied through a pipe.
-        return index, _tensor(image, np.uint8), _tensor(mask, np.uint8 if mask.dtype == np.uint8 else np.int64)
-
-
-def _tensor(array: np.ndarray, dtype: type) -> Tensor:
-    return torch.from_numpy(np.require(array, dtype, ["C", "W"]))
-
-
-def _samples(
-    dataset: SegmentationDataset, info: DatasetInfo, world: World, workers: int | None
-) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
-    """This process's share, in order."""
-    if workers is None:
-        workers = default_workers(world)
-    share = range(world.rank, len(dataset), world.size)
-    loader: DataLoader[Any] = DataLoader(
-        _Samples(dataset, info),
-        batch_size=None,
-        sampler=share,
-        num_workers=min(workers, len(share)),
-        collate_fn=_as_it_is,
-        worker_init_fn=start_worker,
-    )
-    for sample in loader:
-        if isinstance(sample, SegctlError):
-            raise sample
-        index, image, mask = sample
-        yield index, image.numpy(), mask.numpy()
-
-
-def _as_it_is(sample: Any) -> Any:
-    return sample
 
 
 @contextlib.contextmanager

@@ -7,7 +7,7 @@ what ran before.
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -26,6 +26,7 @@ from segctl_jobs.looks import Look, apply_looks
 
 MAX_WORKERS = 8
 CHECKED_ROWS = 32
+LAST_SAMPLES_SECONDS = 60  # how long a data worker goes on that has been told to end
 
 
 @dataclass(frozen=True)
@@ -243,8 +244,10 @@ def default_workers(world: World) -> int:
 
 
 def start_worker(worker: int) -> None:
-    # A worker inherits the job's handlers, which only set a flag: it would survive being terminated.
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    # SLURM sends SIGTERM to every process of a job. The rank needs samples up to its last step, and its loader fails
+    # where a worker dies before it is closed; then nothing would be saved.
+    signal.signal(signal.SIGTERM, lambda signum, frame: signal.alarm(LAST_SAMPLES_SECONDS))
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.signal(signal.SIGUSR2, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     watchdog.show_stack_on_request()
@@ -270,3 +273,50 @@ def training_batches(samples: TrainingSamples, sampler: StepSampler, world: Worl
         if isinstance(batch, SegctlError):
             raise batch
         yield batch
+
+
+class StoredSamples(Dataset[Any]):
+    """Samples as they are, not augmented. Data errors are returned, as by `TrainingSamples`."""
+
+    def __init__(self, dataset: SegmentationDataset, info: DatasetInfo) -> None:
+        self.dataset, self.info = dataset, info
+
+    def __getitem__(self, index: int) -> tuple[int, Tensor, Tensor] | SegctlError:
+        try:
+            image, mask = self.dataset[index]
+            check_pair(image, mask, self.info, self.dataset.name(index))
+        except SegctlError as error:
+            return error
+        # Tensors travel from a worker through shared memory, arrays would be copied through a pipe.
+        return index, _tensor(image, np.uint8), _tensor(mask, np.uint8 if mask.dtype == np.uint8 else np.int64)
+
+
+def _tensor(array: np.ndarray, dtype: type) -> Tensor:
+    return torch.from_numpy(np.require(array, dtype, ["C", "W"]))
+
+
+def stored_samples(
+    dataset: SegmentationDataset, info: DatasetInfo, indices: Sequence[int], workers: int
+) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+    """The samples of these indices, in order: index, (H, W, 3) uint8 image, (H, W) uint8 or int64 mask.
+
+    Raises:
+        DataError: From the data set, or when a mask holds a value that is not declared.
+    """
+    loader: DataLoader[Any] = DataLoader(
+        StoredSamples(dataset, info),
+        batch_size=None,
+        sampler=indices,
+        num_workers=min(workers, len(indices)),
+        collate_fn=_as_it_is,
+        worker_init_fn=start_worker,
+    )
+    for sample in loader:
+        if isinstance(sample, SegctlError):
+            raise sample
+        index, image, mask = sample
+        yield index, image.numpy(), mask.numpy()
+
+
+def _as_it_is(sample: Any) -> Any:
+    return sample

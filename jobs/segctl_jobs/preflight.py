@@ -19,6 +19,7 @@ from segctl_jobs.build import INITIAL_WEIGHTS, amp_dtype, create_loss, create_mo
 from segctl_jobs.data import check_pair
 from segctl_jobs.evaluate import check_classes, is_labelled, trained_model
 from segctl_jobs.optim import create_optimizer
+from segctl_jobs.sample_cache import refuse_uncachable
 from segctl_jobs.server_zip import paths_inside
 from segctl_jobs.timeline import Timeline
 
@@ -53,6 +54,7 @@ def check(config: Config, *, processes: int, from_checkpoint: bool) -> tuple[str
             f"The splits of data set {config.dataset.name} disagree about the classes: "
             f"{', '.join(info.classes)} to train on, {', '.join(held_out_info.classes)} to evaluate on."
         )
+    refuse_uncachable(config, dataset)
     notices += [str(notice) for notice in getattr(dataset, "notices", ())]
     for samples in (held_out, dataset):
         image, mask = samples[0]

@@ -22,6 +22,7 @@ from segctl_jobs.drill.orders import orders
 from segctl_jobs.engine import Engine, Progress, Stop, assemble, restore, snapshot, train_step
 from segctl_jobs.metrics import summarize
 from segctl_jobs.reporter import Reporter
+from segctl_jobs.sample_cache import cached
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +41,8 @@ def run(run: Run, config: Config, world: World, stop: Stop) -> bool:
     reporter.status(now=True)
     dataset, info = open_split(config, None, training=True)
     held_out, _ = open_split(config, config.eval.split, training=False)
+    dataset = cached(dataset, info, config, info.train_split, world)
+    held_out = cached(held_out, info, config, config.eval.split or info.eval_split, world)
     state = checkpoint.newest(run.checkpoints)
     engine = assemble(run, config, world, dataset, info, from_checkpoint=state is not None)
     progress = restore(engine, run, state) if state is not None else Progress()

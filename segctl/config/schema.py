@@ -15,7 +15,19 @@ from segctl.config import slurm_options
 from segctl.config.time_limit import parse_time_limit
 from segctl.plain_data import plain
 
-__all__ = ["Augment", "Config", "Evaluation", "Input", "Launch", "Optimizer", "Plugin", "Schedule", "Slurm", "Training"]
+__all__ = [
+    "Augment",
+    "Config",
+    "Data",
+    "Evaluation",
+    "Input",
+    "Launch",
+    "Optimizer",
+    "Plugin",
+    "Schedule",
+    "Slurm",
+    "Training",
+]
 
 Positive = Annotated[int, Field(gt=0)]
 Decay = Annotated[float, Field(ge=0, lt=1)]
@@ -150,6 +162,18 @@ class Augment(Section):
         if not 0 < scale[0] <= scale[1]:
             raise ValueError("not a range")
         return scale
+
+
+class Data(Section):
+    """How samples are read."""
+
+    cache: Annotated[
+        str | None,
+        Field(
+            description="folder on each node's own disk, such as $TMPDIR, for a file of all samples, decoded; "
+            "for data on a slow file system"
+        ),
+    ] = None
 
 
 class Input(Section):
@@ -305,6 +329,7 @@ class Config(Section):
     train: Training = Field(default_factory=Training)
     optimizer: Optimizer = Field(default_factory=Optimizer)
     schedule: Schedule = Field(default_factory=Schedule)
+    data: Data = Field(default_factory=Data)
     augment: Augment = Field(default_factory=Augment)
     input: Input = Field(default_factory=Input)
     eval: Evaluation = Field(default_factory=Evaluation)
