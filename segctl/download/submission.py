@@ -81,8 +81,10 @@ def submit(
         at_once=at_once,
     )
     plan = backend(launch.on).plan(launch, machine.read())
-    limits = backend(launch.on).accepts(plan, dry_run=False)
-    run = store.create(request.text(), _record(request, on), store.runs_dir(runs_dir))
+    folder = store.runs_dir(runs_dir)
+    store.refuse_unwritable(folder)
+    limits = backend(launch.on).accepts(plan, runs_dir=folder, place=on, dry_run=False)
+    run = store.create(request.text(), _record(request, on), folder)
     try:
         backend(launch.on).submit(run, plan)
     except BaseException:

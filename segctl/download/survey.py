@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from segctl import registry
 from segctl.download import facts
 from segctl.download.given import Given, mirror_of
 from segctl.download.login import Ask, Logins
@@ -55,10 +56,11 @@ def survey(
 ) -> Survey:
     """Looks at plugins and at the disk; see `segctl.download` for the arguments and errors."""
     address, folder = mirror_of(mirror)
-    chosen, left_out = facts.names_of([names] if isinstance(names, str) else names, everything=all)
     place = facts.data_root_of(data_root)
     given = Given(files, folder)
-    datasets = tuple(_with_state(facts.wanted(name, place)) for name in chosen)
+    with registry.one_look():
+        chosen, left_out = facts.names_of([names] if isinstance(names, str) else names, everything=all)
+        datasets = tuple(_with_state(facts.wanted(name, place)) for name in chosen)
     given.refuse_unused(archive for each, _ in datasets for archive in each.archives)
     logins = Logins(ask)
     refused: dict[str, SegctlError] = {}

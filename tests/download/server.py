@@ -75,6 +75,7 @@ class Server(ThreadingHTTPServer):
         self.lock = threading.Lock()
         self.account: tuple[str, str] | None = None  # of the Cityscapes login
         self.known_sessions: set[str] = set()
+        self.forget = 0  # after so many files a server does not know who is logged in any more
         self.packages: dict[str, str] = {}  # packageID: path of the file
         self.sums: dict[str, str] = {}  # packageID: what /md5-sum/ says
         self.url = f"http://127.0.0.1:{self.server_address[1]}"
@@ -125,6 +126,9 @@ class _Handler(BaseHTTPRequestHandler):
                 self._send(asked, 200, {}, f"{self.server.sums[package]}  file.zip\n".encode())
             else:
                 self._file(asked, self.server.files[self.server.packages[package]])
+                if self.server.forget > 0:
+                    self.server.forget -= 1
+                    self.server.known_sessions.clear()
         elif path == "/login/":
             self._send(asked, 200, {"Content-Type": "text/html; charset=utf-8"}, b"<html>Please log in</html>")
         elif path in self.server.files:

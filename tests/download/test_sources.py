@@ -1,0 +1,293 @@
+"""Where files come from besides their published address: mirrors, the user's own folders, servers with a login."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from planted import facts, noise, zipped
+from server import Server
+
+import segctl
+from segctl.errors import ConfigError, DownloadError, PluginError
+from segctl.plugin import Archive
+
+ZIP = zipped({"toy/photo.jpg": noise(300_000)})
+OTHER = zipped({"toy/photo.jpg": noise(300_000, seed=2)})
+MANUAL = "Fetch toy.zip with a browser from https://example.org/toys."
+ACCOUNT = ("somebody", "correct horse")
+
+Install = Callable[..., str]
+
+
+def is_whole(data: Path) -> bool:
+    return (data / "toy/toy/photo.jpg").read_bytes() == noise(300_000)
+
+
+def test_a_mirror_goes_before_the_published_address(server: Server, published: Install, data: Path) -> None:
+    published(facts(server.serve("/far/toy.zip", ZIP), ZIP))
+    server.serve("/near/sets/toy.zip", ZIP)
+
+    segctl.download("toy", data_root=data, mirror=f"{server.url}/near/sets/")
+
+    assert is_whole(data)
+    assert server.of("/far/toy.zip") == []
+
+
+def test_what_a_mirror_lacks_comes_from_the_published_address(server: Server, published: Install, data: Path) -> None:
+    published(facts(server.serve("/far/toy.zip", ZIP), ZIP))
+
+    segctl.download("toy", data_root=data, mirror=f"{server.url}/near")
+
+    assert is_whole(data)
+    assert [each.status for each in server.of("/near/toy.zip")] == [404]
+
+
+def test_a_mirror_is_verified_too(server: Server, published: Install, data: Path) -> None:
+    published(facts(server.serve("/far/toy.zip", ZIP), ZIP))
+    server.serve("/near/toy.zip", OTHER)
+
+    (result,) = segctl.download("toy", data_root=data, mirror=f"{server.url}/near")
+
+    assert is_whole(data)
+    assert result.files[0].source == f"{server.url}/far/toy.zip"
+
+
+def test_shipped_data_sets_take_nothing_from_a_mirror_but_what_was_published(server: Server, data: Path) -> None:
+    server.serve("/near/SBU-shadow.zip", ZIP)
+
+    with pytest.raises(DownloadError, match=r"SBU-shadow.zip cannot be fetched: .*its sha256 is"):
+        segctl.download("sbu_shadow", data_root=data, mirror=f"{server.url}/near")
+
+
+def test_a_folder_as_a_mirror(server: Server, published: Install, data: Path, tmp_path: Path) -> None:
+    published(facts(f"{server.url}/toy.zip", ZIP))
+    (tmp_path / "near").mkdir()
+    (tmp_path / "near/toy.zip").write_bytes(ZIP)
+
+    (result,) = segctl.download("toy", data_root=data, mirror=str(tmp_path / "near"))
+
+    assert is_whole(data)
+    assert result.files[0].source == str(tmp_path / "near/toy.zip")
+    assert (tmp_path / "near/toy.zip").read_bytes() == ZIP  # the user's own is never removed
+    assert server.asked == []
+
+
+@pytest.mark.parametrize(
+    ("mirror", "what"),
+    [("ftp://host/x", "neither http nor https"), ("no/such/folder", "there is no folder")],
+)
+def test_what_is_no_mirror_is_refused(published: Install, data: Path, mirror: str, what: str) -> None:
+    published(facts("http://127.0.0.1:9/toy.zip", ZIP))
+    with pytest.raises(ConfigError, match=what):
+        segctl.download("toy", data_root=data, mirror=mirror)
+
+
+def test_a_password_in_an_address_is_refused_and_not_repeated(published: Install, data: Path) -> None:
+    published(facts("http://127.0.0.1:9/toy.zip", ZIP))
+    with pytest.raises(ConfigError, match=r"others on this machine can see") as refused:
+        segctl.download("toy", data_root=data, mirror="https://me:hunter2@host/x")
+    assert "hunter2" not in str(refused.value)
+
+
+@pytest.fixture
+def by_hand(published: Install) -> Archive:
+    archive = replace(facts("", ZIP, file="toy.zip"), manual=MANUAL)
+    published(archive)
+    return archive
+
+
+def test_what_needs_a_browser_is_told(by_hand: Archive, data: Path) -> None:
+    with pytest.raises(DownloadError) as refused:
+        segctl.download("toy", data_root=data)
+    assert refused.value.message == MANUAL
+    assert refused.value.hint == "Then give the file, or its folder, with --from."
+    assert not data.exists()
+
+
+def test_a_file_that_was_fetched_by_hand(by_hand: Archive, data: Path, tmp_path: Path) -> None:
+    file = tmp_path / "downloads" / "toy.zip"
+    file.parent.mkdir()
+    file.write_bytes(ZIP)
+
+    (result,) = segctl.download("toy", data_root=data, files=[file])
+
+    assert is_whole(data)
+    assert (result.files[0].verified, result.files[0].source) == (True, str(file))
+    assert file.is_file()
+
+
+def test_a_browser_may_have_given_it_another_name(by_hand: Archive, data: Path, tmp_path: Path) -> None:
+    file = tmp_path / "toy (1).zip"
+    file.write_bytes(ZIP)
+    segctl.download("toy", data_root=data, files=[file])
+    assert is_whole(data)
+
+
+@pytest.mark.parametrize("folder", [".", "deeper"])
+def test_a_folder_with_the_file(by_hand: Archive, data: Path, tmp_path: Path, folder: str) -> None:
+    (tmp_path / "downloads" / folder).mkdir(parents=True)
+    (tmp_path / "downloads" / folder / "toy.zip").write_bytes(ZIP)
+    segctl.download("toy", data_root=data, files=[tmp_path / "downloads"])
+    assert is_whole(data)
+
+
+def test_another_file_is_refused(by_hand: Archive, data: Path, tmp_path: Path) -> None:
+    (tmp_path / "toy.zip").write_bytes(OTHER)
+    with pytest.raises(DownloadError, match=r"is not the toy\.zip that was published: its sha256 is"):
+        segctl.download("toy", data_root=data, files=[tmp_path / "toy.zip"])
+    assert (tmp_path / "toy.zip").is_file()
+    assert not (data / "toy/toy").exists()
+
+
+def test_half_a_file_is_told_by_its_size(by_hand: Archive, data: Path, tmp_path: Path) -> None:
+    (tmp_path / "toy.zip").write_bytes(ZIP[:1000])
+    with pytest.raises(DownloadError, match=f"has 1,000 bytes; toy.zip is published with {len(ZIP):,}"):
+        segctl.download("toy", data_root=data, files=[tmp_path / "toy.zip"])
+
+
+def test_a_file_that_belongs_nowhere_is_told(by_hand: Archive, data: Path, tmp_path: Path) -> None:
+    (tmp_path / "holiday.zip").write_bytes(OTHER)
+    with pytest.raises(DownloadError, match=r"is none of the files that the data set is published as: toy\.zip"):
+        segctl.download("toy", data_root=data, files=[tmp_path / "holiday.zip"])
+    with pytest.raises(ConfigError, match="there is no file or folder"):
+        segctl.download("toy", data_root=data, files=[tmp_path / "nothing"])
+
+
+# ---- a login
+
+
+@pytest.fixture
+def streets(server: Server, published: Install, monkeypatch: pytest.MonkeyPatch) -> Archive:
+    """A data set behind Cityscapes' login, and a user who has not said name and password anywhere."""
+    server.account = ACCOUNT
+    server.serve("/toy.zip", ZIP, cuts=[100_000], pace=0.001)
+    server.packages["3"] = "/toy.zip"
+    archive = facts(f"{server.url}/file-handling/?packageID=3", ZIP, file="toy.zip", login="cityscapes")
+    archive = replace(archive, md5=MD5)
+    server.sums["3"] = MD5
+    published(archive)
+    for name in ("CITYSCAPES_USERNAME", "CITYSCAPES_PASSWORD"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("NETRC", os.devnull)
+    return archive
+
+
+MD5 = hashlib.md5(ZIP).hexdigest()
+
+
+@pytest.fixture
+def known(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CITYSCAPES_USERNAME", ACCOUNT[0])
+    monkeypatch.setenv("CITYSCAPES_PASSWORD", ACCOUNT[1])
+
+
+def test_who_is_logged_in_fetches_and_resumes(streets: Archive, known: None, server: Server, data: Path) -> None:
+    segctl.download("toy", data_root=data)
+
+    assert is_whole(data)
+    assert [each.path for each in server.asked if each.method == "POST"] == ["/login"]
+    first, second = server.of("/file-handling/")
+    assert (first.status, second.status) == (200, 206)
+    assert 0 < second.start <= 100_000
+    assert all("Authorization" not in each.headers for each in server.asked)
+
+
+def test_name_and_password_from_netrc(
+    streets: Archive, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "netrc").write_text(f'machine 127.0.0.1\nlogin {ACCOUNT[0]}\npassword "{ACCOUNT[1]}"\n')
+    (tmp_path / "netrc").chmod(0o600)
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    segctl.download("toy", data_root=data)
+    assert is_whole(data)
+
+
+def test_name_and_password_from_a_person(streets: Archive, data: Path) -> None:
+    asked: list[str] = []
+
+    def ask(host: str) -> tuple[str, str]:
+        asked.append(host)
+        return ACCOUNT
+
+    segctl.download("toy", data_root=data, ask=ask)
+    assert is_whole(data)
+    assert asked == ["127.0.0.1"]
+
+
+def test_without_name_and_password_it_is_said_how_to_give_them(streets: Archive, server: Server, data: Path) -> None:
+    with pytest.raises(DownloadError, match=r"127.0.0.1 wants a login") as refused:
+        segctl.download("toy", data_root=data)
+    assert "CITYSCAPES_USERNAME" in refused.value.hint
+    assert "netrc" in refused.value.hint
+    assert server.asked == []
+
+
+def test_a_wrong_password_is_told_and_never_repeated(
+    streets: Archive, known: None, server: Server, data: Path, monkeypatch: pytest.MonkeyPatch, caplog: object
+) -> None:
+    monkeypatch.setenv("CITYSCAPES_PASSWORD", "battery staple")
+    said: list[str] = []
+    with pytest.raises(DownloadError, match="does not accept this name and password") as refused:
+        segctl.download("toy", data_root=data, on_event=lambda event: said.append(repr(event)))
+    assert "battery" not in f"{refused.value} {said} {caplog.text}"  # type: ignore[attr-defined]
+    assert server.of("/file-handling/") == []
+    assert not any("battery" in path.read_text(errors="replace") for path in data.rglob("*") if path.is_file())
+
+
+def test_a_session_that_ends_is_opened_again(streets: Archive, known: None, server: Server, data: Path) -> None:
+    server.files["/toy.zip"].cuts = [100_000, 100_000]
+    server.forget = 2
+
+    segctl.download("toy", data_root=data)
+
+    assert is_whole(data)
+    assert [each.path for each in server.asked if each.method == "POST"] == ["/login"] * 3
+    assert server.of("/file-handling/")[-1].start > 100_000
+
+
+def test_a_file_that_was_replaced_there_is_noticed_before(
+    streets: Archive, known: None, server: Server, data: Path
+) -> None:
+    server.sums["3"] = "0" * 32
+    with pytest.raises(DownloadError, match="has been replaced at"):
+        segctl.download("toy", data_root=data)
+    assert server.of("/file-handling/") == []
+
+
+def test_a_mirror_needs_no_login(streets: Archive, server: Server, data: Path) -> None:
+    server.serve("/near/toy.zip", ZIP)
+    segctl.download("toy", data_root=data, mirror=f"{server.url}/near")
+    assert is_whole(data)
+
+
+def test_a_password_is_not_sent_in_the_open(published: Install, known: None, data: Path) -> None:
+    published(replace(facts("http://example.org/file-handling/?packageID=3", ZIP, file="toy.zip"), login="cityscapes"))
+    with pytest.raises(DownloadError, match="a password would be sent in the open"):
+        segctl.download("toy", data_root=data)
+
+
+def test_a_login_that_nobody_knows_is_the_plugins_mistake(published: Install, data: Path) -> None:
+    published(facts("https://example.org/toy.zip", ZIP, login="sesame"))
+    with pytest.raises(PluginError, match="declares the login 'sesame'"):
+        segctl.download("toy", data_root=data)
+
+
+def test_a_file_that_was_changed_in_the_archives_folder_is_fetched_anew(
+    server: Server, published: Install, data: Path
+) -> None:
+    published(facts(server.serve("/toy.zip", ZIP), ZIP))
+    segctl.download("toy", data_root=data, keep_archives=True)
+    (kept,) = data.glob(".archives/*/toy.zip")
+    kept.write_bytes(OTHER)
+    shutil.rmtree(data / "toy")
+
+    segctl.download("toy", data_root=data)
+
+    assert is_whole(data)
+    assert len(server.asked) == 2

@@ -1,0 +1,182 @@
+"""Several downloads at once, and what those leave that die: locks, and what `prepare` has begun."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from planted import facts, noise, zipped
+from server import Server
+
+import segctl
+from segctl.download.lock import Timing, held
+from segctl.download.stopping import Stop, StoppedError
+from segctl.errors import DataError, DownloadError
+
+ZIP = zipped({"toy/photo.jpg": noise(600_000)})
+QUICK = Timing(look=0.02, beat=0.05, silent=0.5)
+
+Install = Callable[..., str]
+
+
+def test_two_at_once_fetch_every_byte_once(
+    server: Server, published: Install, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", published(facts(server.serve("/toy.zip", ZIP, pace=0.02), ZIP)))
+    command = [sys.executable, "-m", "segctl.cli", "download", "toy", "--data-root", str(data)]
+    processes = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(3)]
+
+    said = [process.communicate(timeout=60)[1] for process in processes]
+
+    assert [process.returncode for process in processes] == [0, 0, 0], said
+    assert server.sent("/toy.zip") == len(ZIP)
+    assert (data / "toy/toy/photo.jpg").read_bytes() == noise(600_000)
+    assert sum("toy.zip is being fetched by process" in each for each in said) == 2
+    assert not (data / ".archives").exists()
+
+
+def wait(path: Path, told: list[str] | None = None, seconds: float = 5.0) -> float:
+    """Takes a lock and gives it back; returns how long that took."""
+    began = time.monotonic()
+    deadline = began + seconds
+    with held(path, Stop(lambda: time.monotonic() > deadline), (told if told is not None else []).append, QUICK):
+        return time.monotonic() - began
+
+
+def test_a_lock_is_given_back_and_nothing_is_left(tmp_path: Path) -> None:
+    wait(tmp_path / "lock")
+    wait(tmp_path / "lock")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_lock_excludes_also_threads(tmp_path: Path) -> None:
+    inside: list[int] = []
+    most: list[int] = []
+
+    def work() -> None:
+        for _ in range(5):
+            with held(tmp_path / "lock", Stop(), lambda owner: None, QUICK):
+                inside.append(1)
+                most.append(len(inside))
+                time.sleep(0.002)
+                inside.pop()
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert max(most) == 1
+    assert len(most) == 20
+
+
+def test_a_lock_of_a_killed_process_is_taken_over_at_once(tmp_path: Path) -> None:
+    code = (
+        "import sys, time; from pathlib import Path; from segctl.download.lock import held;"
+        "from segctl.download.stopping import Stop\n"
+        "with held(Path(sys.argv[1]), Stop(), print): print('held', flush=True); time.sleep(60)"
+    )
+    with subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "lock")], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        with pytest.raises(StoppedError):
+            wait(tmp_path / "lock", seconds=0.3)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert (tmp_path / "lock.owner").exists()
+    assert wait(tmp_path / "lock") < 0.3
+
+
+def test_an_owner_on_another_machine_counts_as_long_as_it_gives_signs_of_life(tmp_path: Path) -> None:
+    """Where flock does not reach from one machine to another, only the owner's file tells."""
+    owner = tmp_path / "lock.owner"
+    owner.write_text(json.dumps({"host": "n7", "pid": 7, "pid_started": "boot/1", "pid_namespace": "x", "token": "t"}))
+    ended = threading.Event()
+
+    def beat() -> None:
+        while not ended.wait(0.1):
+            os.utime(owner)
+
+    thread = threading.Thread(target=beat)
+    thread.start()
+    told: list[str] = []
+    with pytest.raises(StoppedError):
+        wait(tmp_path / "lock", told, seconds=1.5)
+    assert told == ["process 7 on n7"]
+    ended.set()
+    thread.join()
+    assert 0.5 <= wait(tmp_path / "lock") < 2.0
+
+
+PREPARE = """
+    @classmethod
+    def prepare(cls, root, progress):
+        made = root / "made"
+        if made.exists():
+            return
+        assert (root / "toy/photo.jpg").exists()
+        for step in range(3):
+            progress(step, 3)
+        {then}
+        made.write_text("all")
+"""
+
+
+def test_what_the_archives_lack_is_made_once(server: Server, published: Install, data: Path) -> None:
+    published(facts(server.serve("/toy.zip", ZIP), ZIP), more=PREPARE.format(then=""), layout=["toy", "made"])
+    steps: list[tuple[str, int]] = []
+
+    segctl.download(
+        "toy",
+        data_root=data,
+        on_event=lambda event: steps.append((event.subject, event.done)) if event.phase == "preparing" else None,
+    )
+
+    assert (data / "toy/made").read_text() == "all"
+    assert steps == [("toy", 0), ("toy", 1), ("toy", 2)]
+    steps.clear()
+    segctl.download("toy", data_root=data)
+    assert steps == []
+
+
+@pytest.mark.parametrize(
+    ("then", "words"),
+    [
+        ("raise ValueError('no polygons')", "fails to prepare its files: ValueError: no polygons"),
+        ("from segctl.errors import DataError; raise DataError('odd')", "odd"),
+    ],
+)
+def test_a_preparation_that_fails_is_told(
+    server: Server, published: Install, data: Path, then: str, words: str
+) -> None:
+    published(facts(server.serve("/toy.zip", ZIP), ZIP), more=PREPARE.format(then=then))
+
+    with pytest.raises(DownloadError, match=words):
+        segctl.download("toy", data_root=data)
+    server.asked.clear()
+    with pytest.raises(DownloadError, match=words):
+        segctl.download("toy", data_root=data)
+    assert server.asked == []  # what was fetched stays
+
+
+def test_an_archive_that_is_not_what_the_plugin_expects(server: Server, published: Install, data: Path) -> None:
+    published(facts(server.serve("/toy.zip", ZIP), ZIP), layout=["images", "masks"])
+
+    with pytest.raises(DownloadError, match=r"unpacked in .*, but there is no images and masks"):
+        segctl.download("toy", data_root=data)
+
+
+def test_a_folder_that_cannot_be_written(server: Server, published: Install, data: Path) -> None:
+    published(facts(server.serve("/toy.zip", ZIP), ZIP))
+    data.write_text("a file")
+
+    with pytest.raises(DataError, match="cannot be written: Not a directory"):
+        segctl.download("toy", data_root=data)
