@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import json
 import os
 import secrets
 import threading
@@ -21,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from segctl.download.stopping import Stop
-from segctl.runs.files import read_json, write_json
+from segctl.runs.files import read_json
 from segctl.runs.process import ProcessId, alive, hostname, identify
 
 __all__ = ["Timing", "held"]
@@ -118,7 +119,8 @@ class _Owner:
     def claim(self) -> bool:
         """Makes this process the owner, if no living one has that place."""
         ours = self._path.with_name(f"{self._path.name}.{self._token}")
-        write_json(ours, {**_this_process(), "token": self._token})
+        text = json.dumps({**_this_process(), "token": self._token})
+        ours.write_text(text)  # not flushed to the disk: after a power failure nobody owns anything
         try:
             os.link(ours, self._path)
             return True
@@ -128,7 +130,7 @@ class _Owner:
             self._take_away()
             return self.claim()
         except OSError:  # no hard links here
-            write_json(self._path, {**_this_process(), "token": self._token})
+            self._path.write_text(text)
             return True
         finally:
             ours.unlink(missing_ok=True)

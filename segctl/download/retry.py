@@ -21,9 +21,9 @@ class Patience:
         asked: Seconds that a server may ask for; one that wants more is given up.
     """
 
-    failures: int = 8
+    failures: int = 9
     unreachable: int = 3
-    first: float = 0.5
+    first: float = 0.25
     longest: float = 60.0
     asked: float = 900.0
 
