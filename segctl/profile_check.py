@@ -23,6 +23,7 @@ from segctl.launch.slurm.limits import Request, problems, try_out, without_time_
 from segctl.launch.slurm.partitions import Partition, duration, read_partitions, size
 from segctl.launch.slurm.probe_job import LONGEST, NodeWord, ProbeResult
 from segctl.launch.slurm.probe_job import probe as send_probe
+from segctl.launch.slurm.shared_folder import remember
 from segctl.profiles import launch_of_place
 from segctl.runs.store import runs_dir as folder_of_runs
 
@@ -254,6 +255,8 @@ def _nodes(
     if not any(node.seen for node in result.nodes):
         yield _no_word(result, folder)
         return
+    if all(node.seen for node in result.nodes):
+        remember(folder)
     for node in result.nodes:
         yield from _node(node, plan, folder)
 

@@ -79,7 +79,7 @@ def train(
         SegctlError: The configuration, the data or the machine do not allow it. Nothing is left behind.
     """
     config, weights, told = configured(recipe, flags or {}, sets, runs_dir)
-    plan, limits = plan_for(config, dry_run=dry_run)
+    plan, limits = plan_for(config, store.runs_dir(runs_dir), dry_run=dry_run)
     if after is not None:
         plan = behind(store.find(after, store.runs_dir(runs_dir)), plan)
     refuse_empty_shares(config, plan)
@@ -104,14 +104,17 @@ def configured(
     return config, weights, (*implied(config, flags, sets), *told)
 
 
-def plan_for(config: Config, *, dry_run: bool = False) -> tuple[LaunchPlan, tuple[str, ...]]:
-    """How a job will be carried out, and what the user should know of that.
+def plan_for(config: Config, runs_dir: Path, *, dry_run: bool = False) -> tuple[LaunchPlan, tuple[str, ...]]:
+    """How a job will be carried out whose run is made in `runs_dir`, and what the user should know of that.
 
     Raises:
         LaunchError: The place does not have what is asked for, or would never start the job.
+        RunError: No run can be made there.
     """
     plan = make_plan(config, machine.read())
-    return plan, backend(plan.backend).accepts(plan, dry_run=dry_run)
+    store.refuse_unwritable(runs_dir)
+    place = config.launch.profile or config.launch.on
+    return plan, backend(plan.backend).accepts(plan, runs_dir=runs_dir, place=place, dry_run=dry_run)
 
 
 def behind(first: Run, plan: LaunchPlan) -> LaunchPlan:
@@ -160,7 +163,7 @@ def evaluate(
     path, notices = checkpoints.choose(trained, checkpoint)
     # The trained run's name stays the trained run's alone.
     config = _one_way(resolve(trained.config_file, {"name": None, **(flags or {})}, sets), flags or {})
-    plan, limits = plan_for(config, dry_run=dry_run)
+    plan, limits = plan_for(config, store.runs_dir(runs_dir), dry_run=dry_run)
     found = (*limits, *bridge.preflight_evaluation(config, path))
     where = implied(config, flags or {}, sets)
     other = _other_data(trained, "eval", config) if config.dataset == load(trained.config_file).dataset else ()
@@ -191,7 +194,7 @@ def resume(run: Reference, *, flags: Mapping[str, Any] | None = None, runs_dir: 
     _refuse_unless_ended(found)
     frozen = bool(snapshot_path(found))
     config = _one_way(resolve(found.config_file, flags or {}, find_plugins=not frozen), flags or {})
-    plan, limits = plan_for(config)
+    plan, limits = plan_for(config, found.path.parent)
     checkpoint = store.record(found).get("checkpoint")
     held = found.held_checkpoint if found.held_checkpoint.exists() else Path(checkpoint) if checkpoint else None
     if held is None:

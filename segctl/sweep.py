@@ -109,7 +109,7 @@ def sweep(
     points = grid.points(sets, rows)
     with registry.one_look(), registry.one_opening():
         trials, name, told = _trials(recipe, flags or {}, points, runs_dir)
-        plan, limits = plan_for(trials[0].config, dry_run=dry_run)
+        plan, limits = plan_for(trials[0].config, store.runs_dir(runs_dir), dry_run=dry_run)
         if after is not None:
             plan = behind(store.find(after, store.runs_dir(runs_dir)), plan)
         plan = replace(plan, max_running=max_running)

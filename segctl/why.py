@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+import shlex
 import signal
 import time
 from collections.abc import Iterator, Mapping
@@ -11,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from segctl.errors import RunError
+from segctl.errors import RunError, SegctlError
 from segctl.launch.backends import FRESH, observe
 from segctl.runs import evidence, store, sweeps
 from segctl.runs.attempt import Attempt
@@ -93,8 +95,8 @@ def why(run: Reference, *, runs_dir: Path | None = None) -> Why:
         rank=culprit.rank if culprit else None,
         host=_host(records, culprit),
         evidence=tuple(each for each in _evidence(found, records, derived, culprit) if each.lines),
-        hint=derived.hint,
-        next=tuple(dict.fromkeys(_next(records, derived, kind, culprit))),
+        hint=_unheard(found, records, derived) or derived.hint,
+        next=tuple(dict.fromkeys(_next(found, records, derived, kind, culprit))),
         path=str(found.path),
     )
 
@@ -144,6 +146,35 @@ def _cause(records: Records, derived: Derived) -> str:
     if derived.state == "RUNNING":
         return f"nothing is wrong with it: {derived.why}"
     return derived.why
+
+
+def _is_unheard(run: Run, records: Records, derived: Derived) -> bool:
+    """Whether a job of SLURM has ended and not even its batch script's output is in the run's folder."""
+    if records.backend != "slurm" or records.supervisor or derived.state not in ("FAILED", "LOST"):
+        return False
+    submitted = bool(records.attempt.get("job_id"))
+    return submitted and not (run.logs / f"attempt{max(records.number, 1)}-leader.log").exists()
+
+
+def _unheard(run: Run, records: Records, derived: Derived) -> str:
+    if not _is_unheard(run, records, derived):
+        return ""
+    return (
+        f"Nothing of the job has come into {run.path}: most likely its nodes do not see that folder, or cannot write "
+        f"there; '{_check(run)}' finds out. Use a --runs-dir that all nodes share."
+    )
+
+
+def _check(run: Run) -> str:
+    """The command that tries the place that a run was submitted to."""
+    from segctl.config.yaml_core import read
+
+    place = "slurm"
+    with contextlib.suppress(SegctlError, KeyError, TypeError):
+        place = read(run.config_file)["launch"]["profile"] or place
+    there = run.path.parent
+    elsewhere = "" if there == store.runs_dir().resolve() else f" --runs-dir {shlex.quote(str(there))}"
+    return f"segctl profiles check {place}{elsewhere}"
 
 
 def _evidence(run: Run, records: Records, derived: Derived, culprit: Blame | None) -> Iterator[Evidence]:
@@ -234,7 +265,7 @@ _COMMAND = re.compile(r"'(segctl [^']*[^'. A-Z])'")  # not those in which someth
 _DOUBLED = re.compile(r"(\d+)([KMGT]?B?)")
 
 
-def _next(records: Records, derived: Derived, kind: Cause | None, culprit: Blame | None) -> Iterator[str]:
+def _next(run: Run, records: Records, derived: Derived, kind: Cause | None, culprit: Blame | None) -> Iterator[str]:
     """Commands, the most useful first."""
     name = records.id
     rank = f" --rank {culprit.rank}" if culprit and culprit.rank else ""
@@ -248,7 +279,9 @@ def _next(records: Records, derived: Derived, kind: Cause | None, culprit: Blame
     if derived.state == "COMPLETED":
         yield f"segctl eval {name}" if _trains(records) else f"segctl status {name}"
         return
-    if kind == "person" or derived.state == "LOST":
+    if _is_unheard(run, records, derived):
+        yield _check(run)
+    elif kind == "person" or derived.state == "LOST":
         yield f"segctl logs {name}{rank}"
     resume = records.run.get("again") or f"segctl resume {name}{_differently(records, derived, kind, culprit)}"
     hinted = [command for command in _COMMAND.findall(derived.hint) if "segctl logs" not in command]

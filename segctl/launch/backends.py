@@ -12,6 +12,8 @@ from segctl.runs.records import Records, read
 from segctl.runs.state import FINAL, Derived, Sight, derive
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from segctl.config.schema import Launch
     from segctl.launch.machine import Machine
     from segctl.launch.plan import LaunchPlan
@@ -27,10 +29,11 @@ class Backend(Protocol):
         """Decides, without side effects; LaunchError where the request cannot be met."""
         ...
 
-    def accepts(self, plan: LaunchPlan, *, dry_run: bool) -> tuple[str, ...]:
+    def accepts(self, plan: LaunchPlan, *, runs_dir: Path, place: str, dry_run: bool) -> tuple[str, ...]:
         """What the user should know of the plan before it is carried out; LaunchError where it never would be.
 
-        With `dry_run` a plan may be for a place that cannot be reached from here.
+        `runs_dir` is to hold the run; `place` is the profile or backend that was asked for. With `dry_run` a plan may
+        be for a place that cannot be reached from here.
         """
         ...
 
@@ -70,7 +73,7 @@ class Local:
 
         return plan_local(request, machine)
 
-    def accepts(self, plan: LaunchPlan, *, dry_run: bool) -> tuple[str, ...]:
+    def accepts(self, plan: LaunchPlan, *, runs_dir: Path, place: str, dry_run: bool) -> tuple[str, ...]:
         return ()  # the plan was made of what this machine has
 
     def submit(self, run: Run, plan: LaunchPlan) -> Submission:
@@ -112,12 +115,13 @@ class Slurm:
 
         return plan_slurm(request)
 
-    def accepts(self, plan: LaunchPlan, *, dry_run: bool) -> tuple[str, ...]:
+    def accepts(self, plan: LaunchPlan, *, runs_dir: Path, place: str, dry_run: bool) -> tuple[str, ...]:
         from segctl.launch.slurm.limits import refuse
+        from segctl.launch.slurm.shared_folder import unproven
 
         if dry_run and shutil.which("sbatch") is None:
             return ("There is no SLURM on this machine; whether the cluster would take the job was not looked at.",)
-        return refuse(plan)
+        return (*refuse(plan), *unproven(runs_dir, place))
 
     def submit(self, run: Run, plan: LaunchPlan) -> Submission:
         from segctl.launch.slurm.executor import submit

@@ -57,12 +57,28 @@ def create(config_text: str | Callable[[Run], str], record: Mapping[str, Any], r
             shutil.rmtree(building, ignore_errors=True)
         _remove_empty(made)
         if isinstance(error, OSError):
-            raise RunError(
-                f"No run can be made in {runs_dir}: {(error.strerror or str(error))}.",
-                "Choose a folder that can be written with --runs-dir or $SEGCTL_RUNS.",
-            ) from error
+            raise _no_run(runs_dir, error) from error
         raise
     return Run((runs_dir / run_id).resolve())
+
+
+def refuse_unwritable(runs_dir: Path) -> None:
+    """Raises RunError where no run can be made in the folder, or where the folder itself cannot be; makes neither."""
+    try:
+        there = next(path for path in (runs_dir, *runs_dir.absolute().parents) if path.exists())
+        # Tried, for permissions do not say it: of the kernel's folders, of quotas, of root on a network file system.
+        Path(tempfile.mkdtemp(prefix=".new-", dir=there)).rmdir()
+    except OSError as error:
+        raise _no_run(runs_dir, error) from error
+
+
+def _no_run(runs_dir: Path, error: OSError) -> RunError:
+    absent = isinstance(error, FileNotFoundError)
+    why = "no folder can be made there" if absent else error.strerror or str(error)
+    return RunError(
+        f"No run can be made in {runs_dir}: {why}.",
+        "Choose a folder that can be written with --runs-dir or $SEGCTL_RUNS.",
+    )
 
 
 def remove(run: Run) -> None:

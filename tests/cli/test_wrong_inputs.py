@@ -122,6 +122,10 @@ CASES: dict[str, tuple[list[str], list[str]]] = {
     "runs folder is a file": ([*SHAPES, "--runs-dir", "a-file"], ["a-file", "--runs-dir"]),
     "runs folder below a file": ([*SHAPES, "--runs-dir", "a-file/runs"], ["a-file/runs", "--runs-dir"]),
     "runs folder of the kernel": ([*SHAPES, "--runs-dir", "/proc/runs"], ["/proc/runs", "--runs-dir"]),
+    "runs folder of the kernel in a dry run": (
+        [*SHAPES, "--dry-run", "--runs-dir", "/proc/runs"],
+        ["No run can be made in /proc/runs", "--runs-dir"],
+    ),
     "unknown run": (["status", "nothing-like-it"], ["nothing-like-it"]),
     "logs of an unknown run": (["logs", "nothing-like-it"], ["nothing-like-it"]),
     "why of an unknown run": (["why", "nothing-like-it"], ["nothing-like-it"]),

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from cluster import Cluster
-from trained import SEGCTL, Training
+from trained import SEGCTL, SMALL, Training
 
 import segctl as api
 from segctl.config.schema import Launch
@@ -162,6 +162,18 @@ def test_a_profile_that_works_is_certified_node_by_node(cluster: Cluster, segctl
     assert not Path(os.environ["SEGCTL_RUNS"]).exists()
 
 
+def test_until_a_job_has_reached_the_runs_folder_that_is_told(cluster: Cluster, segctl: Callable) -> None:
+    dry = ("train", *SMALL, "--dry-run", "--on", "pair")
+    words = f"No job has yet been seen to reach {Path(os.environ['SEGCTL_RUNS']).resolve()}; "
+
+    assert f"{words}'segctl profiles check pair' finds out" in segctl(*dry, check=True).stderr
+    own = segctl(*dry, "--runs-dir", "/dev/shm/none", check=True).stderr
+    assert "/dev/shm/none is on tmpfs, which other machines do not see." in own
+
+    segctl("profiles", "check", "pair", check=True)
+    assert words not in segctl(*dry, check=True).stderr
+
+
 def test_gpus_that_torch_does_not_see_are_a_failure(cluster: Cluster, segctl: Callable) -> None:
     said = segctl("profiles", "check", "gpus", "--json")  # the cluster's GPUs are not real
 
@@ -215,23 +227,52 @@ def test_a_runs_folder_that_nodes_do_not_see_is_found_out(cluster: Cluster, tmp_
     """The command has a file system of its own where the runs are to be."""
     runs = tmp_path / "runs"
     runs.mkdir()
-    code = f"""
-        import subprocess, sys
-        subprocess.run(["mount", "-t", "tmpfs", "tmpfs", {str(runs)!r}], check=True)
+
+    said = with_a_disk_of_its_own(
+        runs,
+        f"""
         from segctl.cli.app import main
         from segctl.launch.slurm import probe_job as slurm_probe
         slurm_probe.FILE_SECONDS = 1.0
         sys.exit(main(["profiles", "check", "pair", "--json", "--runs-dir", {str(runs)!r}]))
-    """
-    user = [] if os.geteuid() == 0 else ["--map-current-user", "--keep-caps"]
-    command = ["unshare", *user, "--mount", sys.executable, "-c", textwrap.dedent(code)]
-
-    said = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+        """,
+    )
 
     assert said.returncode == 1, said.stdout + said.stderr
     nodes = json.loads(said.stdout)["checks"][-1]
     assert f"has left nothing in {runs}: the nodes do not see this folder" in nodes["found"]
     assert "0:53" in nodes["found"]
+
+
+def test_a_job_of_which_nothing_came_points_to_the_runs_folder(cluster: Cluster, tmp_path: Path) -> None:
+    runs = tmp_path / "runs"
+    runs.mkdir()
+    said = with_a_disk_of_its_own(
+        runs,
+        """
+        import json, time
+        from dataclasses import asdict
+        import segctl
+        flags = {"model": "enet", "dataset": "shapes", "augment.crop": 48, "train.steps": 2, "launch.on": "pair"}
+        run = segctl.train(flags=flags).run
+        while segctl.status(run)[0].state != "FAILED":
+            time.sleep(0.5)
+        print(json.dumps(asdict(segctl.why(run))))
+        """,
+    )
+
+    assert said.returncode == 0, said.stderr
+    why = json.loads(said.stdout)
+    assert why["hint"].startswith(f"Nothing of the job has come into {why['path']}: most likely its nodes do not see")
+    assert why["next"] == ["segctl profiles check pair", f"segctl resume {why['id']}"]
+
+
+def with_a_disk_of_its_own(folder: Path, code: str) -> subprocess.CompletedProcess[str]:
+    """Runs Python where `folder` is a file system that no other process sees."""
+    mount = f"import subprocess, sys; subprocess.run(['mount', '-t', 'tmpfs', 'tmpfs', {str(folder)!r}], check=True)"
+    user = [] if os.geteuid() == 0 else ["--map-current-user", "--keep-caps"]
+    command = ["unshare", *user, "--mount", sys.executable, "-c", f"{mount}\n{textwrap.dedent(code)}"]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
 
 
 def test_ctrl_c_cancels_the_job_that_was_sent(cluster: Cluster) -> None:

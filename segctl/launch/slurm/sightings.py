@@ -99,7 +99,7 @@ def ask(wanted: Sequence[Wanted], max_age: float) -> Answer:
         wanted: The jobs.
         max_age: Seconds that an answer may be old; within them SLURM is not asked again, also where it did not answer.
     """
-    path = cache_folder() / f"slurm-{_cluster()}.json"
+    path = cache_folder() / f"slurm-{cluster_key()}.json"
     known = _read(path)
     if not _must_ask(wanted, known, max_age):
         return known
@@ -254,7 +254,7 @@ def _lock(descriptor: int) -> None:
             return
 
 
-def _cluster() -> str:
+def cluster_key() -> str:
     """Tells clusters apart that share a home: by their configuration's path, and their name in it."""
     configuration = os.environ.get("SLURM_CONF", "")
     return hashlib.sha256(f"{os.getuid()} {configuration} {cluster_name()}".encode()).hexdigest()[:12]
