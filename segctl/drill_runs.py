@@ -112,6 +112,8 @@ class DrilledRun:
         yield from self._ends()
         by_itself = self._state.state == "COMPLETED"
         if not by_itself:
+            if self._records.backend != "local":  # where nobody starts a job anew
+                raise self._otherwise("to come back by itself")
             resume(self.run)
         self.what = f"{how}, after step {when.hold_after}; {'it came back by itself' if by_itself else 'resumed'}"
         yield from self._completes()

@@ -44,6 +44,10 @@ def run_job(run_dir: str) -> None:
         with contextlib.suppress(OSError):
             error_record.write(Run(Path(run_dir)), error, rank=environment.global_rank)
         raise
+    finally:
+        # Python gives signals their default back before it ends: a second one would kill a rank that has saved.
+        for signum in STOP_SIGNALS:
+            signal.signal(signum, signal.SIG_IGN)
 
 
 def listen() -> Callable[[], str | None]:

@@ -22,7 +22,8 @@ BROKEN_CONNECTIONS = [Ended(0, 1, error="consequence")]
         # The work was done before SLURM's word arrived.
         (DONE, {"told_to_end": True}, "COMPLETED"),
         (RAISED, {}, "FAILED"),
-        (RAISED, {"told_to_end": True}, "FAILED"),
+        # A data worker that SLURM ended makes its rank raise.
+        (RAISED, {"told_to_end": True}, "STOPPED"),
         (KILLED, {}, "FAILED"),
         (BROKEN_MACHINE, {}, "REQUEUE"),
         (BROKEN_MACHINE, {"cancelled": True}, "CANCELLED"),

@@ -22,6 +22,7 @@ PARTITIONS = {
     "preempt": "PriorityTier=1 PreemptMode=REQUEUE GraceTime=10 MaxTime=INFINITE",
     "high": "PriorityTier=10 PreemptMode=OFF MaxTime=INFINITE",
     "short": "PriorityTier=1 PreemptMode=OFF MaxTime=3 MaxNodes=1",
+    "brief": "PriorityTier=1 PreemptMode=OFF MaxTime=1",
 }
 
 
@@ -95,7 +96,8 @@ def slurm_conf(layout: Layout, changes: Mapping[str, str]) -> str:
     for name, port in zip(layout.nodes, layout.ports[2:], strict=True):
         text += f"NodeName={name} NodeAddr=127.0.0.1 Port={port} {each}\n"
     for name, limits in PARTITIONS.items():
-        text += f"PartitionName={name} Nodes=ALL DefaultTime=3 State=UP {limits}\n"
+        time = 1 if name == "brief" else 3
+        text += f"PartitionName={name} Nodes=ALL DefaultTime={time} State=UP {limits}\n"
     return text
 
 

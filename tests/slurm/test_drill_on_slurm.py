@@ -12,7 +12,7 @@ from cluster import Cluster
 
 SMALL = [
     *("dataset.samples=12", "dataset.eval_samples=4", "augment.crop=32"),
-    *("train.batch_size=4", "train.workers=0", "train.ema=0.9"),
+    *("train.batch_size=4", "train.workers=1", "train.ema=0.9"),
 ]
 
 
@@ -32,5 +32,6 @@ def test_enet_passes_on_two_nodes(
     assert rows["kill-in-save"] == ("passed", 2, 2)
     assert rows["lost-node"][:2] == ("passed", 2)
     assert "scontrol requeue" in found["disturbances"][2]["what"]
+    assert "came back by itself" in found["disturbances"][2]["what"]
     assert list((tmp_path / "runs").glob("2*")) == []
     assert cluster.run("squeue", "--noheader").strip() == ""

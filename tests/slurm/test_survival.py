@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from cluster import Cluster
-from trained import SEGCTL, Training, same_training
+from trained import SEGCTL, SMALL, Training, same_training
 
 TWO_NODES = ("--on", "slurm", "--nodes", 2, "--procs", 1)
 
@@ -95,8 +95,11 @@ def slurmd_is_restarted(cluster: Cluster, training: Training) -> None:
             1,
             id="time limit",
         ),
-        pytest.param(preemption, ["--partition", "preempt"], 1, id="preemption"),
-        pytest.param(requeue_by_the_administrator, [], 1, id="scontrol requeue"),
+        pytest.param(preemption, ["--partition", "preempt", "--set", "train.workers=1"], 1, id="preemption"),
+        # No time is asked for, so that SLURM sends no signal; the limit is the partition's.
+        pytest.param(time_limit, ["--partition", "brief", "--dataset", "paced_shapes"], 1, id="no signal"),
+        # With data workers, whom SLURM tells to end as it does the ranks.
+        pytest.param(requeue_by_the_administrator, ["--set", "train.workers=1"], 1, id="scontrol requeue"),
         pytest.param(a_node_loses_power, [], 1, id="a node loses power"),
         pytest.param(the_first_node_loses_power, [], 1, id="the first node loses power"),
         pytest.param(slurmctld_is_away, [], 0, id="slurmctld is away"),
@@ -124,16 +127,7 @@ def test_it_comes_back_and_nothing_is_lost(
 
 
 def test_the_submitting_terminal_may_go(cluster: Cluster, undisturbed: Training, tmp_path: Path) -> None:
-    words = [SEGCTL, "train", "--model", "enet", "--dataset", "shapes", "--steps", "20", "--set", "augment.crop=48"]
-    words += [
-        "--set",
-        "dataset.eval_samples=8",
-        "--batch-size",
-        "8",
-        *map(str, TWO_NODES),
-        "--runs-dir",
-        str(tmp_path / "r"),
-    ]
+    words = [SEGCTL, "train", *SMALL, *map(str, TWO_NODES), "--runs-dir", str(tmp_path / "r")]
     terminal = subprocess.Popen(words, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     runs = tmp_path / "r"
     deadline = time.monotonic() + 60
@@ -144,4 +138,6 @@ def test_the_submitting_terminal_may_go(cluster: Cluster, undisturbed: Training,
     os.killpg(terminal.pid, signal.SIGHUP)
     terminal.wait(30)
     (path,) = runs.glob("2*")
-    assert Training(path).wait_for_end()["state"] == "COMPLETED"
+    training = Training(path)
+    assert training.wait_for_end()["state"] == "COMPLETED", training.story()
+    same_training(training, undisturbed)

@@ -15,6 +15,11 @@ import torch
 SEGCTL = str(Path(sys.executable).with_name("segctl"))
 FINAL = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "LOST")
 STEPS = 60
+SMALL = [
+    *("--model", "enet", "--dataset", "shapes", "--steps", str(STEPS), "--batch-size", "8", "--lr", "0.01"),
+    *("--set", "augment.crop=48", "--set", "train.eval_every=0", "--set", "train.checkpoint_every=5"),
+    *("--set", "train.log_every=1", "--set", "dataset.eval_samples=8", "--set", "train.workers=0"),
+]
 
 
 def segctl(*argv: object, cwd: Path | None = None, check: bool = True, seconds: float = 120) -> str:
@@ -35,13 +40,7 @@ class Training:
     @classmethod
     def submit(cls, *argv: object) -> Training:
         """Sends a small training, with the given flags of `segctl train` behind the usual ones."""
-        small = ("--model", "enet", "--dataset", "shapes", "--steps", STEPS, "--batch-size", 8, "--lr", 0.01)
-        sets = (
-            *("augment.crop=48", "train.eval_every=0", "train.checkpoint_every=5", "train.log_every=1"),
-            *("dataset.eval_samples=8", "train.workers=0"),
-        )
-        flags = [word for each in sets for word in ("--set", each)]
-        document = json.loads(segctl("train", *small, *flags, "--detach", "--json", *argv))
+        document = json.loads(segctl("train", *SMALL, "--detach", "--json", *argv))
         return cls(Path(document["path"]))
 
     def json(self, name: str) -> dict[str, Any]:

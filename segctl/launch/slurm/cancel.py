@@ -15,6 +15,10 @@ _ASK_EVERY = 1.0
 _GONE = ("Invalid job id", "already completing or completed", "has finished")
 
 
+class SilentError(RunError):
+    """SLURM cannot be asked now."""
+
+
 def cancel_all(jobs: Sequence[tuple[Run, Records]]) -> None:
     """Asks jobs to stop, and returns when SLURM has let go of them.
 
@@ -24,14 +28,25 @@ def cancel_all(jobs: Sequence[tuple[Run, Records]]) -> None:
     Raises:
         RunError: SLURM cannot be asked, or a job is another user's.
     """
-    runs: dict[str, Run] = {}
-    grace = 0.0
     for run, records in jobs:
-        job = _job_of(run, records)
         request(run, records.number)
-        if job is not None:  # else the submitting command was cut off before it got as far as sbatch
-            runs[job] = run
-            grace = max(grace, float(records.supervisor.get("stop_grace") or 60.0))
+    try:
+        _end(jobs)
+    except SilentError as error:
+        raise RunError(
+            f"{error.message} The request stands in the run's folder all the same: a job that runs stops at its next "
+            "step with a checkpoint, one that waits ends as soon as it starts.",
+            "'segctl status' shows what becomes of it.",
+        ) from error
+    except RunError:
+        _withdraw(jobs)
+        raise
+
+
+def _end(jobs: Sequence[tuple[Run, Records]]) -> None:
+    # A submitting command that was cut off before it got as far as sbatch has left no job.
+    runs = {job: run for run, records in jobs if (job := _job_of(run, records)) is not None}
+    grace = max((float(records.supervisor.get("stop_grace") or 60.0) for _, records in jobs), default=0.0)
     states = _states(runs)
     running = [job for job, state in states.items() if state == "RUNNING"]
     _scancel([job for job in states if job not in running])
@@ -40,6 +55,13 @@ def cancel_all(jobs: Sequence[tuple[Run, Records]]) -> None:
     if left := _states(runs):
         _scancel(list(left))
         _await_end(runs, 90.0)
+
+
+def _withdraw(jobs: Sequence[tuple[Run, Records]]) -> None:
+    """Takes the request back from jobs that SLURM does not let one end, such as another user's."""
+    runs = {job: run for run, records in jobs if (job := _job_of(run, records)) is not None}
+    for job in _states(runs):
+        runs[job].cancel_file.unlink(missing_ok=True)
 
 
 def requeue(run: Run, records: Records) -> None:
@@ -118,7 +140,7 @@ def _said_by(*words: str) -> Said:
     if said.absent:
         raise RunError(f"A job on SLURM is meant, but {words[0]} was not found here.", "Use a login node.")
     if said.unreachable:
-        raise RunError("SLURM does not answer.", "Try again when squeue does.")
+        raise SilentError("SLURM does not answer.", "Try again when squeue does.")
     return said
 
 

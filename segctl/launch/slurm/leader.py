@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import math
 import os
 import signal
 import subprocess
@@ -18,6 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import segctl
 from segctl.errors import RunError
 from segctl.launch.inbox import Inbox, stop_grace
 from segctl.launch.outcome import STOPPED, Ended
@@ -27,6 +29,7 @@ from segctl.launch.restarts import AT_LIMIT, AT_PREEMPTION, BY_REQUEST, newest_s
 from segctl.launch.slurm import srun_report
 from segctl.launch.slurm.commands import Said, said_by
 from segctl.launch.slurm.plan import srun_command
+from segctl.launch.slurm.scheduler import moment
 from segctl.launch.slurm.srun_report import SrunReport, TaskEnd
 from segctl.launch.slurm.verdict import Facts, Verdict, decide
 from segctl.launch.state_file import StateFile
@@ -43,6 +46,7 @@ log = logging.getLogger("segctl.leader")
 
 LOOK_EVERY = 2.0  # seconds between two looks at files; the end of srun and a signal are noticed at once
 TEARDOWN_SECONDS = 10.0  # a rank whose error is written has this long to end
+EARLY_SECONDS = 90.0  # SLURM may send the signal up to a minute early
 RECORD_SECONDS = 60.0  # how long the submitting command may take from sbatch to recording the job
 COMMAND_SECONDS = 30.0  # how long a command of SLURM may take
 REQUEUE_SECONDS = 600.0  # how long a controller that does not answer is asked again
@@ -79,6 +83,7 @@ class Leader:
             "stop_grace": self._grace,
         }
         self._state = StateFile(run.supervisor_file, record)
+        self._ends_at = math.inf
         self._files = RankFiles(run, this, job)
 
     def carry_out(self) -> int:
@@ -119,6 +124,7 @@ class Leader:
         return True
 
     def _run_ranks(self) -> None:
+        self._ends_at = self._end_by_slurm()
         environment = {
             **self._plan.environment,
             **with_snapshot(os.environ, self._run),
@@ -141,7 +147,9 @@ class Leader:
         for name in self._inbox.take():
             self._request(name)
         if self._deadline is None and self._is_cancelled():
-            self._request("SIGUSR2")
+            self._request("segctl cancel")
+        if self._deadline is None and self._is_time_to_save():
+            self._request("its time limit")
         if any(word != "consequence" for word in self._files.errors().values()):
             self._limit(TEARDOWN_SECONDS)
         if self._deadline is not None and time.monotonic() >= self._deadline:
@@ -161,10 +169,28 @@ class Leader:
         self._limit(self._grace)
 
     def _why_interrupted(self) -> str:
-        limit = self._plan.time_limit
-        if limit is not None and time.time() - self._entry["started"] >= limit - self._plan.save_before - 90:
+        if time.time() >= self._saves_at() - EARLY_SECONDS:
             return AT_LIMIT
         return AT_PREEMPTION if self._facts_of_the_job().get("PreemptTime", "None") != "None" else BY_REQUEST
+
+    def _is_time_to_save(self) -> bool:
+        """Whether the time limit is near, should SLURM not say so: the signal must be asked for, and may get lost."""
+        if time.time() < self._saves_at():
+            return False
+        self._ends_at = self._end_by_slurm()  # it may have been given more time
+        return time.time() >= self._saves_at()
+
+    def _saves_at(self) -> float:
+        """When the ranks are to be asked; in a very short time limit half of it is left to them."""
+        began: float = self._entry["started"]
+        return self._ends_at - min(self._plan.save_before, (self._ends_at - began) / 2)
+
+    def _end_by_slurm(self) -> float:
+        """When SLURM will end the job; infinity where it has no limit."""
+        end = moment(self._facts_of_the_job().get("EndTime", ""))
+        if end is None and self._plan.time_limit is not None:
+            return float(self._entry["started"]) + self._plan.time_limit
+        return math.inf if end is None else end
 
     def _signal(self, signum: int) -> None:
         """srun passes signals on to all ranks, except SIGKILL, which ends srun itself."""
@@ -318,7 +344,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     this = Attempt(given.attempt, int(os.environ.get("SLURM_RESTART_COUNT", 0)))
     job = _job_id()
     log.info("%s of %s as job %s on %s", this, run.id, job, os.environ.get("SLURM_JOB_NODELIST"))
-    log.info("Python %s, segctl in %s", sys.executable, Path(__file__).parents[1])
+    log.info("Python %s, segctl in %s", sys.executable, Path(segctl.__file__).parent)
     return Leader(run, plan, this, job, inbox).carry_out()
 
 

@@ -221,7 +221,7 @@ def without_time_limit(partitions: Mapping[str, Partition], request: Request) ->
         return ()
     return (
         f"No time limit is given: partition {partition.name} ends the job after {duration(limit)}. "
-        "With --time it saves before that and goes on by itself.",
+        "It saves before that, and goes on by itself.",
     )
 
 

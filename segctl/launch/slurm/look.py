@@ -14,6 +14,7 @@ from segctl.launch.slurm import sightings
 from segctl.launch.slurm.scheduler import Job
 from segctl.launch.slurm.sightings import Answer, Wanted
 from segctl.launch.slurm.words import interrupted, waits
+from segctl.runs.blame import signal_name
 from segctl.runs.records import Records
 from segctl.runs.state import Allocation, Sight, State, duration
 
@@ -198,6 +199,10 @@ def _end_in_words(records: Records, job: Job) -> tuple[State, str, str]:
             f"SLURM could not start it on {job.nodes or 'its node'}",
             "Most often the run's folder cannot be written there: use a --runs-dir that all nodes share.",
         )
+    _, _, signum = job.exit_code.partition(":")
+    if signum.isdigit() and int(signum):
+        node = records.supervisor.get("host") or "its first node"
+        return "FAILED", f"the process that led it on {node} was killed by {signal_name(int(signum))}", ""
     code = f", exit code {job.exit_code}" if job.exit_code else ""
     return "FAILED", f"it ended without a word ({job.state}{code})", ""
 

@@ -135,8 +135,8 @@ def parse_squeue(said: str, now: float) -> Iterator[Job]:
                 state=_first(state),
                 name=name,
                 reason=_said(reason),
-                start=_moment(start),
-                end=_moment(end),
+                start=moment(start),
+                end=moment(end),
                 elapsed=_seconds(used),
                 limit=_seconds(limit),
                 nodes=_said(nodes),
@@ -158,8 +158,8 @@ def parse_sacct(said: str, now: float) -> Iterator[Job]:
                 id=job_id,
                 state=_first(state),
                 name=name,
-                start=_moment(start),
-                end=_moment(end),
+                start=moment(start),
+                end=moment(end),
                 elapsed=float(elapsed) if elapsed.isdigit() else None,
                 limit=float(limit) * 60 if limit.isdigit() else None,
                 nodes=_said(nodes),
@@ -252,7 +252,8 @@ def _said(text: str) -> str:
     return "" if text in ("None", "N/A", "(null)", "None assigned", "Unknown") else text
 
 
-def _moment(text: str) -> float | None:
+def moment(text: str) -> float | None:
+    """A moment as SLURM writes it, in Unix seconds; None for ``Unknown``, ``N/A`` and the like."""
     text = text.strip()
     if text.isdigit():
         return float(text)

@@ -54,10 +54,11 @@ def decide(facts: Facts) -> Verdict:
     missing = sorted(set(range(facts.world_size)) - {rank.rank for rank in facts.ranks})
     if not missing and all(rank.finished for rank in facts.ranks):
         return Verdict("COMPLETED")
+    if facts.told_to_end and not facts.cancelled:
+        # What ranks say of it may be no more than how they ended. An error of their own will be there the next time.
+        return Verdict("STOPPED", "SLURM ended it")
     if any(rank.error == "cause" for rank in facts.ranks):
         return Verdict("FAILED")
-    if facts.told_to_end and not facts.cancelled:
-        return Verdict("STOPPED", "SLURM ended it")
     if any(rank.failed and rank.error is None for rank in facts.ranks):
         return Verdict("FAILED")
     if facts.cancelled:
