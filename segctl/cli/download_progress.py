@@ -131,7 +131,6 @@ class Bars:
         self._lock = threading.Lock()
 
     def __enter__(self) -> Bars:
-        self._progress.start()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -152,6 +151,7 @@ class Bars:
 
     def _figures(self, event: Event) -> None:
         now = time.monotonic()
+        self._progress.start()  # not before: somebody may be asked for a password first
         if event.subject not in self._tasks or self._tasks[event.subject][0] != event.phase:
             self._remove(event.subject)  # the speed of one phase is not that of another
             task = self._progress.add_task(

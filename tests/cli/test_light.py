@@ -17,6 +17,7 @@ COMMANDS = [
     ["--help"],
     ["--version"],
     ["train", "--help"],
+    ["download", "--help"],
     ["status"],
     ["status", "--json"],
     ["plugins", "list"],

@@ -112,28 +112,73 @@ def test_ctrl_c_ends_it_and_the_same_command_goes_on(toy: Server, data: Path) ->
     assert toy.asked[-1].start == have
 
 
+class Screen:
+    """The command at a terminal of 120 columns, with somebody who types."""
+
+    def __init__(self, *words: str) -> None:
+        self._master, slave = pty.openpty()
+        environment = {**os.environ, "COLUMNS": "120", "TERM": "xterm"}
+        self.process = subprocess.Popen(
+            [*COMMAND, *words], stdin=slave, stdout=slave, stderr=slave, env=environment, start_new_session=True
+        )
+        os.close(slave)
+        self._text = ""
+
+    def wait_for(self, pattern: str) -> None:
+        while not re.search(pattern, self._text):
+            assert self._read(), self._text
+
+    def type(self, text: str) -> None:
+        os.write(self._master, text.encode())
+
+    def end(self) -> str:
+        """All that was to be seen."""
+        while self._read():
+            pass
+        os.close(self._master)
+        assert self.process.wait(timeout=20) == 0, self._text
+        return self._text
+
+    def _read(self) -> bool:
+        if not select.select([self._master], [], [], 20)[0]:
+            return False
+        try:
+            new = os.read(self._master, 65536).decode(errors="replace")
+        except OSError:  # the command has ended
+            return False
+        self._text += re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", new)
+        return True
+
+
 def test_a_terminal_sees_a_bar_with_rate_and_time_left(toy: Server, data: Path) -> None:
     toy.files["/toy.zip"].pace = 0.04
-    master, slave = pty.openpty()
-    process = subprocess.Popen(
-        [*COMMAND, "toy", "--data-root", str(data)],
-        stdin=slave,
-        stdout=slave,
-        stderr=slave,
-        env={**os.environ, "COLUMNS": "120", "TERM": "xterm"},
-    )
-    os.close(slave)
-    screen = ""
-    while select.select([master], [], [], 20)[0]:
-        try:
-            screen += os.read(master, 65536).decode(errors="replace")
-        except OSError:
-            break
-    os.close(master)
-    assert process.wait(timeout=20) == 0
-    plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", screen)
-    assert re.search(r"toy\.zip fetching .* of 600\.3 kB \(\d+ %\) .*[kM]B/s 00:0", plain), plain
-    assert "complete" in plain
+
+    seen = Screen("toy", "--data-root", str(data)).end()
+
+    assert re.search(r"toy\.zip fetching .* of 600\.3 kB \(\d+ %\) .*[kM]B/s 00:0", seen), seen
+    assert "complete" in seen
+
+
+def test_who_sits_at_the_terminal_is_asked_for_name_and_password(
+    server: Server, published: Callable[..., str], data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.account = ("somebody", "correct horse")
+    server.serve("/toy.zip", ZIP)
+    server.packages["3"] = "/toy.zip"
+    address = f"{server.url}/file-handling/?packageID=3"
+    monkeypatch.setenv("PYTHONPATH", published(facts(address, ZIP, file="toy.zip", login="cityscapes")))
+    monkeypatch.setenv("NETRC", os.devnull)
+
+    screen = Screen("toy", "--data-root", str(data))
+    screen.wait_for("Name at 127.0.0.1")
+    screen.type("somebody\n")
+    screen.wait_for("Password")
+    time.sleep(0.3)  # until the terminal echoes no more
+    screen.type("correct horse\n")
+    seen = screen.end()
+
+    assert (data / "toy/toy/photo.jpg").read_bytes() == noise(600_000)
+    assert "correct horse" not in seen
 
 
 def test_what_a_line_says() -> None:
