@@ -212,7 +212,7 @@ def test_folders_that_cannot_be_used_are_refused(data: Path, tmp_path: Path, mon
 def test_data_that_are_made_on_the_fly_are_refused(tmp_path: Path) -> None:
     config = configuration(tmp_path, tmp_path / "cache", "shapes")
     dataset, _ = open_split(config, None, training=True)
-    with pytest.raises(ConfigError, match="data.cache: the data set shapes does not say which files it reads"):
+    with pytest.raises(ConfigError, match=r"data\.cache: the data set shapes does not say which files it reads"):
         refuse_uncachable(config, dataset)
     assert not (tmp_path / "cache").exists()
 

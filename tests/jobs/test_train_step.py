@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from segctl.errors import NonFiniteLossError
 from segctl_jobs.data import Batch
 from segctl_jobs.distributed import World, distribute
 from segctl_jobs.engine import Engine, train_step
+from segctl_jobs.looks import Look
 from segctl_jobs.optim import MovingAverage, create_optimizer
 from segctl_jobs.timeline import Timeline
 
@@ -69,6 +71,15 @@ def test_accumulation_gives_the_gradient_of_the_whole_batch(accumulate: int) -> 
     whole, parts = trained(), trained(accumulate=accumulate)
     assert parts["losses"] == pytest.approx(whole["losses"], rel=1e-5)
     torch.testing.assert_close(parts["weights"], whole["weights"])
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_what_is_left_to_the_device_is_done_before_the_forward_pass(accumulate: int) -> None:
+    looks = tuple(Look(0, 0, 6, 7, mirrored=number % 2 == 0) for number in range(5))
+    left, done = replace(batch(), looks=looks), batch()
+    done.images[::2] = done.images[::2].flip(3)
+    losses = [train_step(engine(accumulate=accumulate), it, 0, lambda: None).loss for it in (left, done, batch())]
+    assert losses[0] == losses[1] != losses[2]
 
 
 @pytest.mark.slow
