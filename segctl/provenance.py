@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from segctl import data_record, local_code
-from segctl.runs import code, repository
+from segctl.runs import code, module_files, repository
 from segctl.runs.files import replacing
 from segctl.runs.run import Run
 
@@ -63,8 +63,9 @@ def trace(kind: str, config: Config, *, argv: Iterable[str] | None = None) -> Or
         "segctl": str(code.segctl_folder()),
         "versions": code.versions(),
     }
-    states, patches = _states({_HERE: Path.cwd(), **local_code.loaded()})
-    return Origin({**record, "repositories": states}, patches)
+    working_copies = local_code.loaded()
+    states, patches = _states({_HERE: Path.cwd(), **working_copies})
+    return Origin({**record, "repositories": states, "modules": _modules(working_copies)}, patches)
 
 
 def chosen(config: Config) -> dict[str, Any]:
@@ -92,6 +93,13 @@ def data(kind: str, config: Config) -> dict[str, Any]:
     splits = dict.fromkeys((facts.train_split, evaluated) if kind == "train" else (evaluated,))
     opened = {split: open_dataset(config.dataset, config.data_root, split) for split in splits}
     return {split: data_record.digest(dataset, config.dataset.options) for split, dataset in opened.items()}
+
+
+def _modules(folders: Mapping[str, Path]) -> dict[str, dict[str, str]]:
+    """Digests of modules that are working copies: of what git does not track there is no other trace."""
+    deadline = time.monotonic() + _SECONDS
+    digests = {name: module_files.digest(name, folder, deadline) for name, folder in folders.items()}
+    return {name: {"folder": str(folders[name]), "sha256": found} for name, found in digests.items() if found}
 
 
 def _states(folders: Mapping[str, Path]) -> tuple[list[dict[str, Any]], dict[str, bytes]]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from segctl.errors import RunError
-from segctl.runs import repository
+from segctl.runs import module_files, repository
 from segctl.runs.files import read_json
 from segctl.runs.run import Run
 
@@ -103,7 +103,7 @@ def told(run: Run) -> tuple[str, list[str]]:
     frozen = ", with the code that was frozen when it was submitted" if record.get("snapshot") else ""
     now = versions(_distributions(record))
     which = f"segctl {now.get('segctl', '?')} in {segctl_folder()}, Python {now['python']} ({sys.executable}){frozen}"
-    return which, changes(record, now, _repositories_now(record))
+    return which, changes(record, now, _repositories_now(record), _modules_now(record))
 
 
 def _distributions(record: Mapping[str, Any]) -> set[str]:
@@ -118,12 +118,26 @@ def _repositories_now(record: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [repository.look(root, deadline).as_record() for root in roots]
 
 
-def changes(record: Mapping[str, Any], now: Mapping[str, str], repositories: Iterable[Mapping[str, Any]]) -> list[str]:
+def _modules_now(record: Mapping[str, Any]) -> dict[str, str]:
+    if record.get("snapshot"):
+        return {}
+    deadline = time.monotonic() + _SECONDS
+    known = record.get("modules", {})
+    return {name: module_files.digest(name, Path(one["folder"]), deadline) for name, one in known.items()}
+
+
+def changes(
+    record: Mapping[str, Any],
+    now: Mapping[str, str],
+    repositories: Iterable[Mapping[str, Any]],
+    modules: Mapping[str, str] = {},
+) -> list[str]:
     """How the code differs from what `record`, a run.json, says of it.
 
     Args:
         now: As of `versions`; what is not in it counts as removed.
         repositories: As `segctl.runs.repository.State` records them. One that could not be asked is left out.
+        modules: Digests of `segctl.runs.module_files`. One that could not be had is left out.
     """
     then = dict(record.get("versions", {}))
     then |= {plugin["distribution"]: plugin["version"] for plugin in record.get("plugins", {}).values()}
@@ -132,6 +146,7 @@ def changes(record: Mapping[str, Any], now: Mapping[str, str], repositories: Ite
         for name, version in then.items()
         if version and version != now.get(name)
     ]
+    told: set[str] = set()
     recorded = {one["root"]: one for one in record.get("repositories", ())}
     for one in repositories:
         before = recorded.get(one["root"], {})
@@ -141,6 +156,13 @@ def changes(record: Mapping[str, Any], now: Mapping[str, str], repositories: Ite
             found.append(f"{one['root']} was at {_short(before)}, is at {_short(one)}")
         elif None not in (digests := [each.get("diff_sha256") for each in (before, one)]) and len(set(digests)) > 1:
             found.append(f"{one['root']} has other uncommitted changes")
+        else:
+            continue
+        told.add(one["root"])
+    for name, one in record.get("modules", {}).items():
+        folder = Path(one["folder"])
+        if told.isdisjoint(map(str, (folder, *folder.parents))) and modules.get(name, "") not in ("", one["sha256"]):
+            found.append(f"the files of {name} in {folder} have changed")
     return found
 
 

@@ -202,6 +202,7 @@ def test_edits_while_a_job_waits(lab: Lab, occupied: Any) -> None:
     assert f"LOSS new code, {lab.loss}/segctl_test_loss/__init__.py" in said(as_it_is)
     for project in (lab.nets, lab.loss):
         assert f"not what it was at submission: {project} has other uncommitted changes" in said(as_it_is)
+    assert f"submission: the files of segctl_test_helper in {lab.helpers} have changed" in said(as_it_is)
 
     # And when it goes on later, from a working copy that is beyond use.
     (lab.nets / "segctl_test_nets/nets.py").write_text("not Python")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import time
@@ -14,7 +15,7 @@ from projects import git, write
 
 from segctl import provenance
 from segctl.config.schema import Config, Plugin
-from segctl.runs.code import changes
+from segctl.runs.code import changes, told
 from segctl.runs.repository import DIFF_LIMIT, look, read_status
 from segctl.runs.run import Run
 
@@ -227,6 +228,34 @@ def test_what_differs_from_the_submission_is_said(
     now: dict[str, str], repository: dict[str, Any], expected: list[str]
 ) -> None:
     assert changes(RECORD, now, [repository]) == expected
+
+
+def told_of(run: Path, record: dict[str, Any]) -> list[str]:
+    run.mkdir(exist_ok=True)
+    (run / "run.json").write_text(json.dumps({**record, "versions": {}, "plugins": {}}))
+    return told(Run(run))[1]
+
+
+def test_files_that_git_does_not_track_are_told_apart_too(
+    project: MakeProject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lab = project("lab", {"nets/__init__.py": "x = 1", "nets/words.txt": "", ".gitignore": "drafts.py"})
+    write(lab, {"drafts.py": "x = 1"})
+    loose = project("loose", {"helper.py": "x = 1", "other.py": ""}, commit=False)
+    folders = {"nets": lab, "drafts": lab, "helper": loose, "other": loose}
+    record = dict(traced(monkeypatch, tmp_path, **folders, gone=tmp_path).record)
+    assert set(record["modules"]) == set(folders)
+    assert told_of(tmp_path / "run", record) == []
+
+    write(lab, {"nets/words.txt": "no code", "nets/__pycache__/a.py": "x = 2", "drafts.py": "x = 2"})
+    write(loose, {"helper.py": "x = 2", "new.py": ""})
+    files = [f"the files of drafts in {lab} have changed", f"the files of helper in {loose} have changed"]
+    git_says = [f"{lab} has other uncommitted changes"]
+    assert told_of(tmp_path / "run", record) == [*git_says, files[1]], "words.txt is tracked: git has said it"
+
+    write(lab, {"nets/words.txt": ""})
+    assert told_of(tmp_path / "run", record) == files
+    assert told_of(tmp_path / "run", {**record, "snapshot": {"python_path": []}}) == []
 
 
 def test_nothing_is_left_of_a_git_that_was_given_up(
