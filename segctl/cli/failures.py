@@ -70,7 +70,7 @@ def usage_message(error: Exception) -> str:
     message: str = getattr(error, "message", "") or ""
     option: str = getattr(error, "option_name", "") or ""
     if option and message.startswith("No such option"):
-        near = did_you_mean(option, getattr(error, "possibilities", None) or ())
+        near = _of_sbatch(error, option) or did_you_mean(option, getattr(error, "possibilities", None) or ())
         setting = f"For a setting of the configuration use --set {option.lstrip('-')}=VALUE." if "." in option else ""
         message = f"No such option: {option}. {setting or near}".strip()
     else:
@@ -78,6 +78,17 @@ def usage_message(error: Exception) -> str:
     context = getattr(error, "ctx", None)
     command = context.command_path if context is not None else "segctl"
     return f"{message.rstrip().rstrip('.?')}{'?' if message.endswith('?') else '.'} See '{command} --help'."
+
+
+def _of_sbatch(error: Exception, option: str) -> str:
+    """Where to say it, if it is an option of sbatch and the command sends jobs to SLURM."""
+    command = getattr(getattr(error, "ctx", None), "command", None)
+    if not option.startswith("--") or not any("--slurm" in each.opts for each in getattr(command, "params", ())):
+        return ""
+    from segctl.config.slurm_options import takes
+
+    way = takes(option)
+    return f"For this option of sbatch use {way}." if way else ""
 
 
 def machine_message(error: OSError) -> str:

@@ -116,8 +116,8 @@ def told(*sentences: str) -> str:
 
 
 def short(value: float) -> str:
-    """With one decimal, where it says something: ``3.2``, ``50``."""
-    return f"{value:.1f}".removesuffix(".0")
+    """With one decimal, where it says something: ``3.2``, ``50``; what is less than that, with a digit: ``0.04``."""
+    return f"{value:.1g}" if 0 < value < 0.1 else f"{value:.1f}".removesuffix(".0")
 
 
 def percent(value: float | None) -> str:

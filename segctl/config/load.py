@@ -16,7 +16,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from segctl import registry
-from segctl.config import sentences
+from segctl.config import grid, sentences
 from segctl.config.overrides import PLUGIN_SECTIONS, Key, Tree, apply, from_flags, from_sets, spread
 from segctl.config.profiles import placed
 from segctl.config.schema import Config, Input, Plugin, Section
@@ -252,7 +252,16 @@ def _plugin(section: str, plugin: Plugin, texts: Mapping[Key, str]) -> Plugin:
     try:
         return registry.resolve_plugin(kind, plugin, texts=typed)
     except ConfigError as error:
-        raise ConfigError(error.message, error.hint or _who_takes_it(kind, plugin)) from None
+        several: dict[Key, str | None] = {
+            (section, name): text for name, text in typed.items() if f"{section}.{name}:" in error.message
+        }
+        raise ConfigError(error.message, error.hint or _as_a_sweep(several) or _who_takes_it(kind, plugin)) from None
+
+
+def _as_a_sweep(typed: Mapping[Key, str | None]) -> str:
+    """The way out where several values were typed for one setting that takes one, as in ``--lr 0.1,0.2``."""
+    found = [f"--set {'.'.join(key)}={text}" for key, text in typed.items() if text and len(grid.split(text)) > 1]
+    return f"For a sweep, a training with each of them, use {' '.join(found)}" if found else ""
 
 
 def _who_takes_it(kind: str, plugin: Plugin) -> str:
@@ -293,6 +302,7 @@ def _validated(tree: Tree, given: Mapping[Key, str | None], file: Path | None) -
         if not found:
             return config
     message, hint = sentences.explain(found, tree)
+    hint = hint or _as_a_sweep({key: given.get(key) for key in found})
     from_file = file and not all(any(_overlap(key, other) for other in given) for key in found)
     raise ConfigError(message, f"{hint} See {file}.".strip() if from_file else hint)
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from segctl.errors import ConfigError
 
-__all__ = ["name_of", "settings", "why_refused"]
+__all__ = ["name_of", "settings", "takes", "why_refused"]
 
 # The setting that each of these is.
 _OWN = {
@@ -77,12 +77,24 @@ _OTHERS = (
     *("resv-ports", "segment", "sockets-per-node", "spread-job", "stepmgr", "switches", "thread-spec"),
     *("threads-per-core", "tmp", "tres-bind", "tres-per-task", "use-min-nodes", "wait-all-nodes", "wckey", "x11"),
 )
+_ALONE = frozenset(
+    ("contiguous", "exclusive", "hold", "overcommit", "oversubscribe", "reboot", "spread-job", "use-min-nodes", "x11")
+)
 
 
 def name_of(key: str) -> str:
     """sbatch's long name of an option that may be written ``-p``, ``--partition`` or ``mem_per_cpu``."""
     bare = key.strip().lstrip("-")
     return _SHORT.get(bare, bare.replace("_", "-"))
+
+
+def takes(option: str) -> str:
+    """How ``--slurm`` takes a flag of sbatch, such as ``--slurm account=VALUE`` for ``--account``; empty where it is
+    none, or not for the user to set."""
+    name = name_of(option)
+    if name in _ALONE:
+        return f"--slurm {name}"
+    return f"--slurm {name}=VALUE" if name in _OWN or name in _OTHERS else ""
 
 
 def why_refused(name: str, value: Any) -> str:
@@ -118,6 +130,8 @@ def settings(assignments: Iterable[str], given: Mapping[str, Any]) -> dict[str, 
     for text in assignments:
         key, equals, value = (part.strip() for part in text.partition("="))
         name = name_of(key)
+        if text.startswith("--") and not (takes(name) or name in _REFUSED):  # the next flag of the command line
+            raise ConfigError(f"--slurm has no value: {key} follows.", "Write --slurm KEY=VALUE.")
         if equals and not value:
             raise ConfigError(f"--slurm {key}= has no value.", "Write KEY=VALUE, or KEY for one without a value.")
         if name == "gpus-per-node" and ":" in value:  # a100:4

@@ -58,6 +58,19 @@ def test_a_run_on_this_machine_shows_less(segctl: Callable[..., Said], monkeypat
     assert heading.split()[2:] == ["EPOCH", "BEST", "LOSS", "WHERE", "TIME", "KIND", "MODEL", "DATASET", "ON"]
 
 
+@pytest.mark.parametrize(
+    ("done", "all_of_them", "shown"),
+    [(0.04, 0.04, "0.04/0.04"), (0.0, 0.04, "0/0.04"), (0.16, 0.5, "0.2/0.5"), (3.21, 50.0, "3.2/50")],
+)
+def test_epochs_say_something_in_a_run_of_a_few_steps_too(
+    done: float, all_of_them: float, shown: str, segctl: Callable[..., Said], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = finished("local")
+    figures = {**FIGURES, "epoch": done, "epochs": all_of_them}
+    write_json(run.status_file, {"attempt": 1, "restart": 0, **figures, "heartbeat": time.time()})
+    assert table(segctl, monkeypatch, 180)[1].split()[2] == shown
+
+
 def test_a_narrow_terminal_shows_the_first_columns(
     segctl: Callable[..., Said], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -96,6 +96,8 @@ def test_of_one_given_twice_the_later_holds():
         ("exclud=n1", "--slurm exclud: sbatch has no such option that segctl knows. Did you mean 'exclude'?"),
         ("partition", "--slurm partition has no value."),
         ("exclude=", "--slurm exclude= has no value."),
+        ("--dry-run", "--slurm has no value: --dry-run follows."),
+        ("--name=first", "--slurm has no value: --name follows."),
         ("=x", "--slurm '' is not the name of an option of sbatch."),
         ("two words=x", "--slurm 'two words' is not the name of an option of sbatch."),
         ("comment=a\nb", "--slurm comment: its value is not one line of text."),

@@ -148,6 +148,18 @@ REFUSED = [
         "",
     ),
     (
+        {"cpus": 999, "procs": 999},
+        "launch.procs: 999 processes per node with 1 CPU each need 999 CPUs, but a node of partition cpu has 64 "
+        "at most.",
+        "Use --procs 64.",
+    ),
+    (
+        {**GPU, "cpus": 96, "procs": 4, "gpus": 4},
+        "launch.gpus and launch.slurm.cpus_per_gpu: 4 GPUs per node with 24 CPUs each need 96 CPUs, but a node of "
+        "partition gpu has 64 at most.",
+        "Use --gpus 2.",
+    ),
+    (
         {"memory": 600000},
         "launch.slurm.memory: 585.9G per node were asked for, but a node of partition cpu has 500G at most.",
         "",
@@ -210,5 +222,5 @@ def test_a_request_is_what_a_plan_asks_of_sbatch() -> None:
         slurm={"partition": "gpu,old", "memory": "64G", "cpus_per_gpu": 8, "gpu_type": "a100"},
     )
 
-    assert Request.of(plan_slurm(launch)) == Request(("gpu", "old"), 2, 32, 65536, 4, "a100", 86400)
-    assert Request.of(plan_slurm(Launch(on="slurm", procs=3))) == Request(cpus=3)
+    assert Request.of(plan_slurm(launch)) == Request(("gpu", "old"), 2, 32, 65536, 4, "a100", 86400, 4)
+    assert Request.of(plan_slurm(Launch(on="slurm", procs=3))) == Request(cpus=3, procs=3)

@@ -100,7 +100,9 @@ def test_what_the_cluster_would_let_wait_for_good_is_refused(cluster: Cluster) -
         "the cluster has no partition 'mian'. Did you mean 'main'?": {"slurm": {"partition": "mian"}},
         "Invalid feature specification": {"slurm": {"constraint": "infiniband"}},
         "unrecognized option '--nonsense=1'": {"slurm": {"options": {"nonsense": 1}}},
-        "Invalid node name specified": {"slurm": {"options": {"nodelist": "n9"}}},
+        "SLURM would not take the job with exclude=n99: Invalid node name specified": {
+            "slurm": {"options": {"comment": "x", "exclude": "n99"}}
+        },
     }
     for sentence, launch in refused.items():
         said = asked(**launch)

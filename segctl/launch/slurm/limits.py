@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from segctl.errors import LaunchError, did_you_mean, listing
 from segctl.launch.plan import LaunchPlan
-from segctl.launch.slurm.commands import said_by
+from segctl.launch.slurm.commands import Said, said_by
 from segctl.launch.slurm.partitions import (
     NodeGroup,
     Partition,
@@ -33,11 +33,12 @@ class Request:
     Attributes:
         partitions: Names; SLURM takes the first that can start the job. None: the cluster's default.
         nodes: How many.
-        cpus: On each.
+        cpus: On each, of all processes.
         memory: MB on each.
         gpus: On each.
         gpu_type: Of these; empty: any.
         seconds: Time limit.
+        procs: Processes on each.
     """
 
     partitions: tuple[str, ...] = ()
@@ -47,6 +48,7 @@ class Request:
     gpus: int = 0
     gpu_type: str = ""
     seconds: int | None = None
+    procs: int = 1
 
     @classmethod
     def of(cls, plan: LaunchPlan) -> Request:
@@ -61,6 +63,7 @@ class Request:
             gpus=int(gpus),
             gpu_type=gpu_type,
             seconds=plan.time_limit,
+            procs=plan.procs_per_node,
         )
 
 
@@ -130,12 +133,7 @@ def _of_nodes(partition: Partition, request: Request) -> list[Problem]:
         )
     cpus = max(group.cpus for group in groups)
     if request.cpus > cpus:
-        found.append(
-            Problem(
-                f"launch.slurm.cpus_per_gpu: {_were(request.cpus, 'CPU', ' per node')}, but a node of partition {name} "
-                f"has {cpus} at most."
-            )
-        )
+        found.append(_too_many_cpus(request, name, cpus))
     memory = max(group.memory for group in groups)
     if request.memory is not None and request.memory > memory:
         found.append(
@@ -153,6 +151,21 @@ def _of_nodes(partition: Partition, request: Request) -> list[Problem]:
             )
         )
     return found
+
+
+def _too_many_cpus(request: Request, partition: str, most: int) -> Problem:
+    """In the words of what was given: CPUs, or how many processes share them."""
+    limit = f"but a node of partition {partition} has {most} at most."
+    if request.procs == 1:
+        return Problem(f"launch.slurm.cpus_per_gpu: {_were(request.cpus, 'CPU', ' per node')}, {limit}")
+    each = request.cpus // request.procs
+    flag, what = ("gpus", "GPUs") if request.gpus else ("procs", "processes")
+    keys = f"launch.{flag}" if each == 1 else f"launch.{flag} and launch.slurm.cpus_per_gpu"
+    cpus = "1 CPU" if each == 1 else f"{each} CPUs"
+    return Problem(
+        f"{keys}: {request.procs} {what} per node with {cpus} each need {request.cpus} CPUs, {limit}",
+        f"Use --{flag} {most // each}." if most >= each else "",
+    )
 
 
 def _were(count: int, what: str, where: str = "") -> str:
@@ -234,8 +247,7 @@ def try_out(plan: LaunchPlan, partitions: Mapping[str, Partition]) -> str:
     Raises:
         LaunchError: In sbatch's own words.
     """
-    options = [f"--{name}" if value is True else f"--{name}={value}" for name, value in plan.sbatch.items()]
-    said = said_by(["sbatch", "--test-only", *options], text="#!/bin/bash\ntrue\n")
+    said = _tried(plan.sbatch)
     if said.code == 0:
         return _outlook(said.err)
     if said.absent or said.unreachable:
@@ -245,7 +257,28 @@ def try_out(plan: LaunchPlan, partitions: Mapping[str, Partition]) -> str:
             "SLURM could not start it now: nodes that it needs are down, drained or reserved. It would wait for them."
         )
     message = "; ".join(line.rstrip(".") for line in said.err.splitlines() if not line.startswith("Try "))
-    raise LaunchError(f"SLURM would not take the job: {message}.", _way_out(said.err, plan))
+    raise LaunchError(f"SLURM would not take the job{_culprit(plan)}: {message}.", _way_out(said.err, plan))
+
+
+def _tried(options: Mapping[str, str | bool]) -> Said:
+    words = [f"--{name}" if value is True else f"--{name}={value}" for name, value in options.items()]
+    return said_by(["sbatch", "--test-only", *words], text="#!/bin/bash\ntrue\n")
+
+
+_NOT_ALONE = frozenset(  # what segctl says itself, and what has been compared with the partition's limits
+    ("nodes", "ntasks-per-node", "signal", "requeue", "no-requeue", "open-mode", "kill-on-invalid-dep", "time")
+)
+_MOST_TRIED = 12
+
+
+def _culprit(plan: LaunchPlan) -> str:
+    """`` with exclude=n99``: the option without which sbatch would take the job; empty where there is no such one."""
+    names = [name for name in plan.sbatch if name not in _NOT_ALONE][:_MOST_TRIED]
+    for name in reversed(names):  # those of --slurm stand last
+        if _tried({other: value for other, value in plan.sbatch.items() if other != name}).code == 0:
+            value = plan.sbatch[name]
+            return f" with {name}" if value is True else f" with {name}={value}"
+    return ""
 
 
 def _outlook(said: str) -> str:
