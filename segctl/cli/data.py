@@ -10,7 +10,7 @@ import typer
 
 from segctl.cli import options, output
 from segctl.cli.failures import USER_ERROR
-from segctl.cli.options import FILES, HOW, WHAT
+from segctl.cli.options import HOW, WHAT
 from segctl.errors import ConfigError
 
 app = typer.Typer(help="Look at data before a GPU is spent on them.")
@@ -26,16 +26,6 @@ Workers = Annotated[
     int | None,
     typer.Option("--workers", metavar="N", min=1, help="Processes. Default: one for each core.", rich_help_panel=HOW),
 ]
-DataRoot = Annotated[
-    str | None,
-    typer.Option(
-        "--data-root",
-        metavar="DIR",
-        help="Folder of the data sets. Default: $SEGCTL_DATA, else data/.",
-        rich_help_panel=FILES,
-    ),
-]
-
 Samples = Annotated[
     list[str] | None,
     typer.Argument(metavar="SAMPLE", help="Names of samples. Default: some are drawn.", show_default=False),
@@ -88,7 +78,7 @@ def check(
     split: Splits = None,
     workers: Workers = None,
     plugin_options: options.PluginOptions = [],  # noqa: B006 - Typer makes a new list
-    data_root: DataRoot = None,
+    data_root: options.DataFolder = None,
     as_json: options.Json = False,
 ) -> None:
     """Read every image and mask and say all that is wrong; leave with 1 where there are errors.
@@ -119,7 +109,7 @@ def check(
 
 
 @app.command("prepare")
-def prepare(name: DatasetName, data_root: DataRoot = None, as_json: options.Json = False) -> None:
+def prepare(name: DatasetName, data_root: options.DataFolder = None, as_json: options.Json = False) -> None:
     """Make, once, what a data set needs beside its archives' files, such as COCO's masks; goes on where it stopped."""
     from segctl.cli.data_progress import LookProgress
     from segctl.data_prepare import prepare_data
@@ -145,7 +135,7 @@ def show(
     sets: Sets = [],  # noqa: B006 - Typer makes a new list
     seed: Seed = None,
     plugin_options: options.PluginOptions = [],  # noqa: B006
-    data_root: DataRoot = None,
+    data_root: options.DataFolder = None,
     as_json: options.Json = False,
 ) -> None:
     """Draw a contact sheet: images and their masks with a legend, before and after augmentation.

@@ -64,21 +64,12 @@ KeepArchives = Annotated[
 AtOnce = Annotated[
     int, typer.Option("--at-once", metavar="N", min=1, help="Files worked on at a time.", rich_help_panel=HOW)
 ]
-DataRoot = Annotated[
-    str | None,
-    typer.Option(
-        "--data-root",
-        metavar="DIR",
-        help="Folder of the data sets. Default: $SEGCTL_DATA, else data/.",
-        rich_help_panel=FILES,
-    ),
-]
 
 
 def download(
     names: Names = None,
     everything: All = False,
-    data_root: DataRoot = None,
+    data_root: options.DataFolder = None,
     mirror: Mirror = "",
     files: From = [],  # noqa: B006 - Typer makes a new list
     keep_archives: KeepArchives = False,

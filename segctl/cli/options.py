@@ -95,6 +95,15 @@ DataRoot = Annotated[
         rich_help_panel=FILES,
     ),
 ]
+DataFolder = Annotated[  # where there is no recipe
+    str | None,
+    typer.Option(
+        "--data-root",
+        metavar="DIR",
+        help="Folder of the data sets. Default: $SEGCTL_DATA, else data/.",
+        rich_help_panel=FILES,
+    ),
+]
 RunsDir = Annotated[
     Path | None,
     typer.Option(

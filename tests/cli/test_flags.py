@@ -51,6 +51,11 @@ COMMANDS: dict[str, tuple[str, set[str]]] = {
         {"--out", "-o", "--split", "--count", "--draws", "--recipe", "--set", "--seed", "--plugin-option"}
         | {"--data-root", "--json"},
     ),
+    "download": (
+        "[names...]",
+        {"--all", "--from", "--mirror", "--keep-archives", "--at-once", "--on", "--data-root", "--runs-dir"}
+        | {"--detach", "--json"},
+    ),
     "data prepare": ("name", {"--data-root", "--json"}),
     "recipes": ("", {"--json"}),
     "plugins list": ("[kind]", {"--json"}),
