@@ -23,6 +23,8 @@ A plugin is a function or a class named by an entry point; its keyword-only argu
     and downloads work without it. Optional are the methods
 
     - ``mask(index)``, the mask alone, where that is quicker;
+    - ``read(index, rows)``, as ``__getitem__``, but the image may end after its first ``rows(mask)`` rows, where that
+      is quicker: they are all that a crop needs;
     - ``fingerprint()``, a text that changes whenever a mask of the split does (or None), so that what is counted in
       the masks need not be counted again;
     - ``files(index)``, the paths of the files that a sample is read from, below the attribute ``root``, the image's

@@ -87,7 +87,7 @@ def reference(work: Workload) -> Draw:
         image, mask = image.resize(size, Image.Resampling.BILINEAR), mask.resize(size, Image.Resampling.NEAREST)
         missing = (0, 0, max(0, width - size[0]), max(0, height - size[1]))
         if any(missing):
-            image, mask = ImageOps.expand(image, border=missing, fill=0), ImageOps.expand(mask, missing, fill=255)
+            image, mask = ImageOps.expand(image, missing, fill=0), ImageOps.expand(mask, missing, fill=0)
         left, top = random.randint(0, image.width - width), random.randint(0, image.height - height)
         box = (left, top, left + width, top + height)
         image, mask = image.crop(box), mask.crop(box)
