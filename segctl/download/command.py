@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-from segctl.download import facts, space
+from segctl.download import facts, leftovers, space
 from segctl.download.given import Given
 from segctl.download.lock import held
 from segctl.download.login import Ask
-from segctl.download.plan import DatasetState, Item, Seen, Wanted
+from segctl.download.plan import DatasetState, Item, Seen, Wanted, file_key
 from segctl.download.stopping import Stop, StoppedError
 from segctl.download.survey import ARCHIVES, Survey, archive_folder, datasets_of, survey
 from segctl.download.unpack import WORK
@@ -101,6 +101,8 @@ def download(
             facts.begin(each)
     done, failed = _Workers(found.items, setting, at_once).run()
     results = [_finished(each, state, done, {**found.refused, **failed}, setting) for each, state in found.datasets]
+    archives = (archive for each, _ in found.datasets for archive in each.archives)
+    leftovers.tidy(found.data_root / ARCHIVES / file_key(archive) for archive in archives)
     if not _all_complete(results):
         _refuse(results)
     return tuple(results)

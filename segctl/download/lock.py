@@ -27,6 +27,7 @@ from segctl.runs.process import ProcessId, alive, hostname, identify
 
 __all__ = ["Timing", "held"]
 
+_NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 _NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
 
 
@@ -129,7 +130,11 @@ class _Owner:
                 return False
             self._take_away()
             return self.claim()
-        except OSError:  # no hard links here
+        except FileNotFoundError:  # its last owner has tidied up
+            return False
+        except OSError as error:
+            if error.errno not in _NO_LINKS:
+                raise
             self._path.write_text(text)
             return True
         finally:
@@ -174,6 +179,8 @@ class _Owner:
         self._ended.set()
         with contextlib.suppress(OSError):
             if (read_json(self._path) or {}).get("token") == self._token:
+                for left in self._path.parent.glob(f"{self._path.name}.*"):  # of who was killed while he looked
+                    left.unlink(missing_ok=True)
                 self._path.unlink()
 
 

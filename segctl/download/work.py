@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from segctl.download import checksum
+from segctl.download import checksum, leftovers
 from segctl.download.checksum import Checksum, Running, published
 from segctl.download.facts import unwritable
 from segctl.download.given import Given
@@ -126,16 +125,15 @@ def carry_out(item: Item, setting: Setting) -> dict[str, FileResult]:
 
     try:
         with held(folder / "lock", setting.stop, waiting):
-            results = _with_the_file(item, folder, setting, teller)
-            if not setting.keep:
-                for path in (folder / item.archive.file, folder / "checksum.json"):
-                    path.unlink(missing_ok=True)
+            leftovers.want(folder, item, keep=setting.keep)
+            try:
+                results = _with_the_file(item, folder, setting, teller)
+            finally:
+                leftovers.clear(folder)
     except OSError as error:
         raise unwritable(Path(error.filename or folder), error) from error
     finally:
-        with contextlib.suppress(OSError):  # where nothing is left in it
-            folder.rmdir()
-            folder.parent.rmdir()
+        leftovers.remove_empty(folder)
     teller.at("done", 0, None)
     return results
 

@@ -19,7 +19,7 @@ from server import Server
 import segctl
 from segctl.download.lock import Timing, held
 from segctl.download.stopping import Stop, StoppedError
-from segctl.errors import DataError, DownloadError
+from segctl.errors import DataError, DownloadError, SegctlError
 
 ZIP = zipped({"toy/photo.jpg": noise(600_000)})
 QUICK = Timing(look=0.02, beat=0.05, silent=0.5)
@@ -93,6 +93,44 @@ def test_a_lock_of_a_killed_process_is_taken_over_at_once(tmp_path: Path) -> Non
         process.wait()
     assert (tmp_path / "lock.owner").exists()
     assert wait(tmp_path / "lock") < 0.3
+
+
+def test_what_a_kill_leaves_before_the_removal_is_removed_later(server: Server, published: Install, data: Path) -> None:
+    published(facts(server.serve("/toy.zip", ZIP), ZIP))
+    segctl.download("toy", data_root=data, keep_archives=True)
+    (note,) = data.glob(".archives/*/wanted.json")
+    note.write_text(note.read_text().replace("true", "false"))  # as a call without --keep-archives has it
+    (note.parent / "lock.owner.killed").touch()
+
+    segctl.download("toy", data_root=data)
+
+    assert not (data / ".archives").exists()
+
+
+def test_what_was_once_kept_stays(server: Server, published: Install, data: Path) -> None:
+    published(facts(server.serve("/toy.zip", ZIP), ZIP))
+    segctl.download("toy", data_root=data, keep_archives=True)
+    segctl.download("toy", data_root=data)
+    assert len(list(data.glob(".archives/*/toy.zip"))) == 1
+
+
+def test_what_another_still_wants_is_not_removed(server: Server, published: Install, data: Path) -> None:
+    """Two data sets in one file; the first could be unpacked, the second was not."""
+    archive = facts(server.serve("/toy.zip", ZIP), ZIP)
+    published(archive)
+    published(archive, name="toy2")
+    (data / "toy2/.download").mkdir(parents=True)
+    (data / "toy2/.download/lock").mkdir()  # it cannot be locked
+    with pytest.raises(SegctlError):
+        segctl.download(["toy", "toy2"], data_root=data)
+    segctl.download("toy", data_root=data)
+    (data / "toy2/.download/lock").rmdir()
+    server.asked.clear()
+
+    segctl.download("toy2", data_root=data)
+
+    assert server.asked == []
+    assert not (data / ".archives").exists()
 
 
 def test_an_owner_on_another_machine_counts_as_long_as_it_gives_signs_of_life(tmp_path: Path) -> None:
