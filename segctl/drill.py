@@ -16,14 +16,13 @@ from segctl.config.schema import Config
 from segctl.drill_runs import DISTURBANCES, EVAL_SAMPLES, FEWEST_STEPS, UNDISTURBED, Disturbance, DrilledRun, Timetable
 from segctl.drill_verdict import came_back_from, curve, first_difference, meaning, miscounted, missing
 from segctl.errors import ConfigError, RunError, did_you_mean, listing
-from segctl.launch import machine
 from segctl.launch.backends import POLITE, backend, observe
-from segctl.launch.plan import LaunchPlan, make_plan
+from segctl.launch.plan import LaunchPlan
 from segctl.runs import metrics, store
 from segctl.runs.files import read_json, read_json_lines
 from segctl.runs.run import Run
 from segctl.runs.state import FINAL
-from segctl.submit import configured, refuse_empty_shares, start
+from segctl.submit import configured, plan_for, refuse_empty_shares, start
 
 __all__ = ["Disturbed", "Drill", "drill"]
 
@@ -134,9 +133,9 @@ def drill(
     _refuse_own_settings([*(flags or {}), *(text.partition("=")[0].strip() for text in sets)], settings)
     chosen = {name: DISTURBANCES[name] for name in _known(only)}
     config, weights, told = configured(recipe, flags or {}, (*sets, *settings), runs_dir)
-    plan = make_plan(config, machine.read())
+    plan, limits = plan_for(config, store.runs_dir(runs_dir))
     refuse_empty_shares(config, plan)
-    notices = (*told, *bridge.preflight(config, processes=plan.world_size))
+    notices = (*told, *limits, *bridge.preflight(config, processes=plan.world_size))
     stage = _Stage(config, plan, weights, store.runs_dir(runs_dir), when, on_progress)
     try:
         alone, *disturbed = stage.carry_out({"undisturbed": UNDISTURBED, **chosen})
