@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shlex
+import signal
 import statistics
 import subprocess
 import time
@@ -11,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from cluster import Cluster
-from trained import SEGCTL, Training, same_training, segctl
+from trained import SEGCTL, SMALL, Training, same_training, segctl
 
 from segctl.config.schema import Launch
 from segctl.launch.backends import backend
@@ -68,6 +70,31 @@ def test_it_is_requeued_cancelled_and_resumed_and_then_evaluated(cluster: Cluste
     segctl("resume", evaluation.path, "--detach")
     assert evaluation.wait_for_end()["state"] == "COMPLETED", evaluation.story()
     assert evaluation.json("eval.json")["miou"] == pytest.approx(training.status()["miou"], abs=1e-12)
+
+
+def test_a_job_submits_another(cluster: Cluster, tmp_path: Path) -> None:
+    """What the outer job's variables say of nodes, tasks and memory is not the inner one's."""
+    runs, short = tmp_path / "inner", ("--steps", "6", "--on", "slurm", "--nodes", "2", "--procs", "1", "--detach")
+    words = [SEGCTL, "train", *SMALL, *short, "--runs-dir", str(runs)]
+    outer = cluster.submit(shlex.join(words), "--nodes=1", "--ntasks=3", "--mem=2G", "--job-name=outer")
+    cluster.wait_for(lambda: list(runs.glob("2*/submission.json")), 90, cluster.output(outer))
+    (path,) = runs.glob("2*")
+    training = Training(path)
+    assert training.wait_for_end()["state"] == "COMPLETED", f"{cluster.output(outer)}\n{training.story()}"
+    assert training.job != outer
+
+
+def test_cancelling_while_slurmctld_is_away_says_what_becomes_of_it(cluster: Cluster) -> None:
+    training = Training.submit("--on", "slurm", "--nodes", 1, "--procs", 1, "--steps", 2000)
+    training.wait_for_step(5)
+    cluster.stop_service("slurmctld", signal.SIGKILL)
+    try:
+        done = subprocess.run([SEGCTL, "cancel", training.path], capture_output=True, text=True, check=False)
+        assert done.returncode == 1
+        assert "SLURM does not answer. The request stands in the run's folder all the same" in done.stderr
+    finally:
+        cluster.start_service("slurmctld")
+    assert training.wait_for_end()["state"] == "CANCELLED", training.story()
 
 
 def test_submitting_costs_little_more_than_sbatch(cluster: Cluster) -> None:
