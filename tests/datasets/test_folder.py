@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from folder_files import ROWS, make, names, write_image, write_mask
 from PIL import Image
 
 from segctl import registry
+from segctl.cli.app import main
 from segctl.config.schema import Plugin
 from segctl.errors import DataError
 from segctl.plugin import dataset_info
@@ -177,3 +179,24 @@ def test_a_real_data_set_needs_nothing_but_its_files(test_data: Path, tmp_path: 
     assert dataset[0][1].tobytes() == mask.tobytes()
     (tmp_path / "classes.yaml").write_text(f"names: [{', '.join('abcdefghijk')}]\nignore: 11\n")
     assert Folder(tmp_path, "val")[0][1].max() == 255
+
+
+def test_void_is_left_out_of_classes_and_measures_by_an_option(
+    test_data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """On the command line, with CamVid's own masks and no class file: 11, void, is counted as ignored."""
+    for folder, source in (("images", "val"), ("masks", "valannot")):
+        (tmp_path / folder).mkdir()
+        for file in sorted((test_data / "camvid" / source).iterdir())[:6]:
+            (tmp_path / folder / file.name).symlink_to(file)
+
+    command = ["data", "check", "folder", "--dataset.ignore", "11", "--data-root", str(tmp_path), "--json"]
+    assert main(command) == 0
+
+    splits = json.loads(capfd.readouterr().out)["splits"]
+    masks = [np.asarray(Image.open(file)) for file in (tmp_path / "masks").iterdir()]
+    for value in range(11):
+        counted = sum(split["classes"][f"class {value}"]["pixels"] for split in splits)
+        assert counted == sum((mask == value).sum() for mask in masks)
+    assert "class 11" not in splits[0]["classes"]
+    assert sum(split["ignored"] for split in splits) == sum((mask == 11).sum() for mask in masks) > 0

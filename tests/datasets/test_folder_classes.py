@@ -216,3 +216,45 @@ def test_wrong_class_files(ten: Path, text: str, message: str) -> None:
         Folder(ten, "train")
     assert raised.match(message)
     assert str(ten / "classes.yaml") in raised.value.message
+
+
+# --- values to ignore, without a class file
+
+
+@pytest.mark.parametrize("ignore", [11, (11,), (11, 12)])
+def test_ignored_values_are_no_classes(tmp_path: Path, ignore) -> None:
+    make(tmp_path, {"a": [[0, 7, 11], [9, 9, 255]], "b": [[0, 0, 0], [0, 0, 11]]})
+    for split in ("train", "val"):
+        dataset = Folder(tmp_path, split, ignore=ignore)
+        assert (dataset.classes, dataset.labels) == (("class 0", "class 7", "class 9"), (0, 7, 9))
+        assert "0, 7 and 9 (11 and 255 are ignored)" in dataset.notices[1]
+    masks = {
+        dataset.name(0): dataset[0][1].tolist()
+        for dataset in (Folder(tmp_path, split, ignore=ignore) for split in ("train", "val"))
+    }
+    assert masks == {"a": [[0, 1, 255], [2, 2, 255]], "b": [[0, 0, 0], [0, 0, 255]]}
+
+
+def test_ignored_values_beside_black_and_white_and_thresholds(tmp_path: Path) -> None:
+    make(tmp_path, {"a": [[0, 128, 255], [0, 0, 0]], "b": [[0, 0, 0], [0, 0, 128]]})
+    for options in ({}, {"threshold": 200}):
+        splits = [Folder(tmp_path, split, ignore=128, **options) for split in ("train", "val")]
+        assert splits[0].classes == ("background", "foreground")
+        masks = {dataset.name(0): dataset[0][1].tolist() for dataset in splits}
+        assert masks == {"a": [[0, 255, 1], [0, 0, 0]], "b": [[0, 0, 0], [0, 0, 255]]}
+
+
+def test_ignored_values_and_a_class_file(ten: Path) -> None:
+    (ten / "classes.yaml").write_text("names: [ground, road]\n")
+    assert Folder(ten, "train", ignore=2)[0][1].tolist() == [[0, 1, 255], [0, 1, 255]]
+    with pytest.raises(DataError, match=r"ignore has the value 1, which is the class 'road' in .*classes\.yaml"):
+        Folder(ten, "train", ignore=(2, 1))
+
+
+def test_nothing_left_but_what_is_ignored(tmp_path: Path) -> None:
+    make(tmp_path, {"a": [[0, 1, 1], [0, 0, 0]], "b": [[0, 0, 0], [0, 0, 1]]})
+    with pytest.raises(DataError, match=r"hold nothing but 0, 1 \(ignored: 1\)") as raised:
+        Folder(tmp_path, "train", ignore=1)
+    assert "Look at the masks" in raised.value.hint
+    with pytest.raises(DataError, match="ignore has 256"):
+        Folder(tmp_path, "train", ignore=256)

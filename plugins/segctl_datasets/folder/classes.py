@@ -40,7 +40,9 @@ class Classes:
     notices: tuple[str, ...] = ()
 
 
-def decide_classes(root: Path, masks: Sequence[str], class_file: str | None, threshold: int | None) -> Classes:
+def decide_classes(
+    root: Path, masks: Sequence[str], class_file: str | None, threshold: int | None, ignored: Sequence[int] = ()
+) -> Classes:
     """The class file if there is one, else what the masks hold.
 
     Args:
@@ -48,21 +50,37 @@ def decide_classes(root: Path, masks: Sequence[str], class_file: str | None, thr
         masks: The masks of the splits train and val, relative to `root`.
         class_file: Its path relative to `root`, or None for the default name.
         threshold: Mask value from which on a pixel is foreground, or None.
+        ignored: Mask values that are no class, beside those that the class file ignores.
 
     Raises:
-        DataError: The class file is missing or wrong, or the masks do not suggest classes.
+        DataError: The class file is missing or wrong, or has a class of an ignored value, or the masks do not suggest
+        classes.
     """
     path = _class_file(root, class_file)
     declared = read_class_file(path) if path else None
     if threshold is not None:
-        return _thresholded(threshold, declared, path)
+        return _thresholded(threshold, declared, path, ignored)
     if declared is None:
-        return _inferred(root, values_in(root, masks))
-    if _could_be_binary(declared) and values_in(root, masks) == (0, 255):
-        assert path is not None
+        return _inferred(root, values_in(root, masks), ignored)
+    assert path is not None
+    _refuse_ignored_classes(declared, path, ignored)
+    if _could_be_binary(declared) and _without(values_in(root, masks), ignored) == (0, 255):
         notice = f"The masks hold only 0 and 255: 255 is {declared.names[1]!r} ({path.name} does not say)."
-        return _declared(ClassFile(declared.names, values=(0, 255), ignore=()), (notice,))
-    return _declared(declared)
+        return _declared(ClassFile(declared.names, values=(0, 255), ignore=()), ignored, (notice,))
+    return _declared(declared, ignored)
+
+
+def _without(values: Sequence[int], ignored: Sequence[int]) -> tuple[int, ...]:
+    return tuple(value for value in values if value not in ignored)
+
+
+def _refuse_ignored_classes(file: ClassFile, path: Path, ignored: Sequence[int]) -> None:
+    for name, value in zip(file.names, file.values or range(len(file.names)), strict=True):
+        if value in ignored:
+            raise DataError(
+                f"The option ignore has the value {value}, which is the class {name!r} in {path}.",
+                "Take the class out of the file, or the value out of the option.",
+            )
 
 
 def _class_file(root: Path, given: str | None) -> Path | None:
@@ -76,7 +94,7 @@ def _could_be_binary(file: ClassFile) -> bool:
     return len(file.names) == 2 and file.values is None and file.ignore is None and file.colors is None
 
 
-def _declared(file: ClassFile, notices: tuple[str, ...] = ()) -> Classes:
+def _declared(file: ClassFile, ignored: Sequence[int], notices: tuple[str, ...] = ()) -> Classes:
     count = len(file.names)
     values = file.values or tuple(range(count))
     ignore = file.ignore
@@ -89,13 +107,15 @@ def _declared(file: ClassFile, notices: tuple[str, ...] = ()) -> Classes:
         names=file.names,
         palette=file.colors or voc_palette(count),
         labels=_labels(values),
-        values=ValueTable(dict(zip(values, range(count), strict=True)), ignored=ignore, ignore_index=IGNORE_INDEX),
+        values=ValueTable(
+            dict(zip(values, range(count), strict=True)), ignored=(*ignore, *ignored), ignore_index=IGNORE_INDEX
+        ),
         colors=colors,
         notices=notices,
     )
 
 
-def _thresholded(threshold: int, file: ClassFile | None, path: Path | None) -> Classes:
+def _thresholded(threshold: int, file: ClassFile | None, path: Path | None, ignored: Sequence[int]) -> Classes:
     if file and (len(file.names) != 2 or file.values or file.ignore):
         raise DataError(
             f"With a threshold, {path} can only name two classes.", "Remove values and ignore, or the threshold."
@@ -104,18 +124,25 @@ def _thresholded(threshold: int, file: ClassFile | None, path: Path | None) -> C
         names=file.names if file else _BINARY,
         palette=(file and file.colors) or voc_palette(2),
         labels=(0, 255),
-        values=ValueTable({value: int(value >= threshold) for value in range(256)}),
+        values=ValueTable(
+            {value: int(value >= threshold) for value in _without(range(256), ignored)},
+            ignored=ignored,
+            ignore_index=IGNORE_INDEX,
+        ),
     )
 
 
-def _inferred(root: Path, found: tuple[int, ...]) -> Classes:
-    if found == (0, 255):
+def _inferred(root: Path, found: tuple[int, ...], ignored: Sequence[int]) -> Classes:
+    kept = _without(found, ignored)
+    if kept == (0, 255):
         notice = f"The masks hold only 0 and 255: 255 is taken for {_BINARY[1]}. A classes.yaml would name the classes."
-        return _declared(ClassFile(_BINARY, values=found, ignore=()), (notice,))
-    values = tuple(value for value in found if value != IGNORE_INDEX)
+        return _declared(ClassFile(_BINARY, values=kept, ignore=()), ignored, (notice,))
+    values = _without(kept, (IGNORE_INDEX,))
+    left_out = _without(found, values)
     if len(values) < 2:
+        beside = f" (ignored: {ranges(left_out)})" if set(left_out) & set(ignored) else ""
         raise DataError(
-            f"The masks in {root / 'masks'} hold nothing but {ranges(found)}, so there are no "
+            f"The masks in {root / 'masks'} hold nothing but {ranges(found)}{beside}, so there are no "
             "two classes to tell apart.",
             "Look at the masks; or name the classes in classes.yaml.",
         )
@@ -125,12 +152,12 @@ def _inferred(root: Path, found: tuple[int, ...]) -> Classes:
             "like shades of grey (anti-aliased or once saved as JPEG) rather than classes.",
             "Name the classes and their values in classes.yaml; or, for two classes, say --dataset.threshold 128.",
         )
-    ignored = " (255 is ignored)" if IGNORE_INDEX in found else ""
+    beside = f" ({ranges(left_out)} {'is' if len(left_out) == 1 else 'are'} ignored)" if left_out else ""
     notice = (
-        f"The classes are the values found in the masks: {ranges(values)}{ignored}. A classes.yaml beside images/ "
+        f"The classes are the values found in the masks: {ranges(values)}{beside}. A classes.yaml beside images/ "
         "would name them, and spare reading every mask at the start."
     )
-    return _declared(ClassFile(tuple(f"class {value}" for value in values), values=values), (notice,))
+    return _declared(ClassFile(tuple(f"class {value}" for value in values), values=values), ignored, (notice,))
 
 
 def _labels(values: tuple[int, ...]) -> tuple[int, ...]:

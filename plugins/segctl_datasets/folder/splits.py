@@ -113,7 +113,8 @@ def _by_hash(root: Path, images: Mapping[str, str], val_fraction: float) -> Spli
         "hash",
         (
             f"{len(val)} of {len(images)} images are held out as val, by a hash of their names (val_fraction "
-            f"{val_fraction:g}); lists train.txt and val.txt beside images/ would divide them otherwise.",
+            f"{val_fraction:g} is the chance of each). Where pictures are frames of videos, or come in groups, write "
+            "lists train.txt and val.txt beside images/: else there is the like of val in train.",
         ),
     )
 
