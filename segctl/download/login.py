@@ -7,13 +7,10 @@ csDownload does (https://github.com/mcordts/cityscapesScripts).
 
 from __future__ import annotations
 
-import ipaddress
-import netrc
 import os
 import re
 import threading
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, urljoin, urlsplit
 
@@ -49,8 +46,10 @@ def credentials_for(login: str, host: str, ask: Ask) -> Credentials:
     Raises:
         DownloadError: They are nowhere.
     """
+    from segctl.download.session import from_netrc
+
     user, password = (os.environ.get(name, "") for name in _VARIABLES[login])
-    found = (user, password) if user and password else _from_netrc(host) or ask(host)
+    found = (user, password) if user and password else from_netrc(host) or ask(host)
     if found is None:
         name, secret = _VARIABLES[login]
         raise DownloadError(
@@ -59,15 +58,6 @@ def credentials_for(login: str, host: str, ask: Ask) -> Credentials:
             f"account is free at {host}.",
         )
     return found
-
-
-def _from_netrc(host: str) -> Credentials | None:
-    path = Path(os.environ.get("NETRC") or os.path.expanduser("~/.netrc"))
-    try:
-        found = netrc.netrc(str(path)).authenticators(host)
-    except (OSError, netrc.NetrcParseError):
-        return None
-    return (found[0], found[2] or "") if found else None
 
 
 class Logins:
@@ -107,8 +97,7 @@ class Logins:
             DownloadError: The login is refused, or name and password are nowhere.
             requests.RequestException: The server cannot be reached.
         """
-        session = new_session()
-        session.auth = _no_authentication  # not ~/.netrc's as Basic: the form is the login
+        session = new_session(url)
         with self._lock:
             if anew or url_root(url) not in self._cookies:
                 _log_in(session, url, self.gather(archive))
@@ -123,19 +112,10 @@ def url_root(url: str) -> str:
     return urljoin(url, "/")
 
 
-def _no_authentication(request: requests.PreparedRequest) -> requests.PreparedRequest:
-    return request
-
-
 def _refuse_open_line(url: str, host: str) -> None:
-    """A password is sent in the open only to this very machine."""
-    if urlsplit(url).scheme == "https" or host == "localhost":
-        return
-    try:
-        loopback = ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        loopback = False
-    if not loopback:
+    from segctl.download.session import is_private
+
+    if not is_private(url):
         raise DownloadError(
             f"{shown(url)} wants a login, but its address is not https: a password would be sent in the open.",
             "Fetch the file in another way and give it with --from.",
@@ -151,8 +131,7 @@ def _log_in(session: requests.Session, url: str, credentials: Credentials) -> No
         response.close()
         onward = urljoin(address, response.headers.get("Location", ""))
         if response.status_code in (301, 307, 308) and urlsplit(onward).path.rstrip("/") == "/login":
-            if url_root(onward).partition("://")[2] != url_root(address).partition("://")[2]:
-                break  # to nobody else
+            _refuse_elsewhere(address, onward)
             address = onward
             continue
         if response.status_code == 302:
@@ -163,6 +142,17 @@ def _log_in(session: requests.Session, url: str, credentials: Credentials) -> No
         f"{shown(address)} does not accept this name and password.",
         "Check CITYSCAPES_USERNAME and CITYSCAPES_PASSWORD, or ~/.netrc.",
     )
+
+
+def _refuse_elsewhere(address: str, onward: str) -> None:
+    """A password goes to the server that it is for, and no less safely than was begun."""
+    from segctl.download.session import is_downgraded, same_server
+
+    if is_downgraded(address, onward) or not same_server(address, onward):
+        raise DownloadError(
+            f"{shown(address)} leads on to {shown(onward)}: name and password are not sent there.",
+            "Fetch the file in another way and give it with --from.",
+        )
 
 
 def _refuse_another_file(session: requests.Session, archive: Archive, url: str) -> None:

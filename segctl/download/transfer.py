@@ -24,6 +24,8 @@ from segctl.runs.files import read_json, write_json
 if TYPE_CHECKING:
     import requests
 
+    from segctl.download.session import Session
+
 __all__ = ["Fetched", "Transfer", "Watcher", "new_session", "shown"]
 
 log = logging.getLogger(__name__)
@@ -81,13 +83,12 @@ class _FailedError(Exception):
         self.reached, self.wanted = reached, wanted
 
 
-def new_session() -> requests.Session:
-    """A session that says who is asking; proxies and ~/.netrc are taken from the environment, as curl does."""
-    import requests
-
+def new_session(login: str = "") -> Session:
+    """A session that says who is asking; see `segctl.download.session`."""
     from segctl import __version__
+    from segctl.download.session import Session
 
-    session = requests.Session()
+    session = Session(login)
     # No transfer encoding: what is counted, resumed and hashed are the bytes of the file itself.
     session.headers.update({"User-Agent": f"segctl/{__version__}", "Accept-Encoding": "identity"})
     return session

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import shutil
+import ssl
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,6 +17,21 @@ from segctl.plugin import Archive
 def server() -> Iterator[Server]:
     with serving() as found:
         yield found
+
+
+@pytest.fixture
+def secure(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Server:
+    """The server, whose port speaks https too, with a certificate that is trusted here."""
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl, which makes the certificate, is not there")
+    key, certificate = str(tmp_path / "key.pem"), str(tmp_path / "certificate.pem")
+    made = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    made += ["-keyout", key, "-out", certificate, "-days", "2", "-subj", "/CN=127.0.0.1"]
+    subprocess.run([*made, "-addext", "subjectAltName=IP:127.0.0.1"], check=True, capture_output=True, timeout=60)
+    server.tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server.tls.load_cert_chain(certificate, key)
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", certificate)
+    return server
 
 
 @pytest.fixture

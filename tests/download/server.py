@@ -6,6 +6,7 @@ import contextlib
 import random
 import re
 import socket
+import ssl
 import struct
 import threading
 import time
@@ -61,6 +62,7 @@ class Asked:
     status: int = 0
     start: int = 0
     sent: int = 0
+    secure: bool = False
 
 
 class Server(ThreadingHTTPServer):
@@ -78,7 +80,18 @@ class Server(ThreadingHTTPServer):
         self.forget = 0  # after so many files a server does not know who is logged in any more
         self.packages: dict[str, str] = {}  # packageID: path of the file
         self.sums: dict[str, str] = {}  # packageID: what /md5-sum/ says
+        self.login_elsewhere = ""  # where those are sent on who log in over https
         self.url = f"http://127.0.0.1:{self.server_address[1]}"
+        self.tls: ssl.SSLContext | None = None  # with it the same port speaks https too
+
+    @property
+    def secure_url(self) -> str:
+        return self.url.replace("http:", "https:")
+
+    def finish_request(self, request: Any, client_address: Any) -> None:
+        if self.tls is not None and request.recv(1, socket.MSG_PEEK) == b"\x16":  # how a TLS connection begins
+            request = self.tls.wrap_socket(request, server_side=True)
+        super().finish_request(request, client_address)
 
     def serve(self, path: str, content: bytes, **how: Any) -> str:
         """Serves a file; returns its address."""
@@ -142,6 +155,8 @@ class _Handler(BaseHTTPRequestHandler):
         given = (form.get("username", [""])[0], form.get("password", [""])[0])
         if self.path != "/login":
             self._send(asked, 404, {})
+        elif asked.secure and self.server.login_elsewhere:
+            self._send(asked, 308, {"Location": self.server.login_elsewhere})
         elif self.server.account == given:
             session = f"session{len(self.server.known_sessions)}-{time.monotonic_ns()}"
             self.server.known_sessions.add(session)
@@ -155,6 +170,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _note(self, method: str) -> Asked:
         asked = Asked(method, self.path, dict(self.headers.items()), time.monotonic())
+        asked.secure = isinstance(self.connection, ssl.SSLSocket)
         with self.server.lock:
             self.server.asked.append(asked)
         return asked
