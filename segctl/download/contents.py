@@ -6,6 +6,7 @@ import bz2
 import gzip
 import lzma
 import stat
+import struct
 import tarfile
 import zipfile
 import zlib
@@ -19,8 +20,13 @@ from segctl.download.members import Bounds, Member, UnsafeError
 
 __all__ = ["DAMAGED", "Contents", "opened"]
 
-# RuntimeError: a zip's kind of compression is not known.
-DAMAGED = (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, gzip.BadGzipFile, RuntimeError)
+# What the standard library raises for bytes that are no archive. Besides its own errors there are those of numbers and
+# names that are none (ValueError, UnicodeError among it), of a kind of compression that is not known (RuntimeError),
+# and of fields that end early or are too large.
+DAMAGED = (
+    *(tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, gzip.BadGzipFile, struct.error),
+    *(EOFError, RuntimeError, ValueError, ArithmeticError, LookupError, MemoryError),
+)
 
 _LONGEST_HEADER = 2**24  # bytes that are read at once: a header of more is a bomb
 _LONGEST_TARGET = 4096
@@ -94,7 +100,11 @@ def _zip_member(file: zipfile.ZipFile, info: zipfile.ZipInfo) -> Member:
 
 
 def _tar_members(tar: tarfile.TarFile) -> Iterator[Member]:
+    before = -1
     while (info := tar.next()) is not None:
+        if info.size < 0 or info.offset <= before:  # else it would be read in a circle
+            raise tarfile.ReadError(f"{info.name!r} has no size")
+        before = info.offset
         yield _tar_member(tar, info)
         tar.members = []  # type: ignore[attr-defined]  # else it keeps them all
 
@@ -144,6 +154,8 @@ class _Bounded:
 
     def _seek(self, offset: int, whence: int = 0) -> int:
         self._refuse_beyond(offset)
+        if offset < 0:
+            raise tarfile.ReadError("a member has no size")
         place: int = self._stream.seek(offset, whence)
         return place
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import unicodedata
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import IO, Literal
 
 __all__ = ["Bounds", "Member", "UnsafeError", "clean_name", "folded", "hard_link_source", "refuse_link"]
 
 _LONGEST_NAME = 4096
+_LONGEST_PART = 255  # bytes; no common file system takes more
+_RESERVED = (".download", ".archives")  # where segctl keeps what it has done: an archive has no say in that
 
 
 class UnsafeError(Exception):
@@ -69,7 +72,16 @@ def clean_name(name: str) -> tuple[str, ...]:
     parts = tuple(part for part in name.split("/") if part not in ("", "."))
     if ".." in parts:
         raise UnsafeError(f"{name!r}, a path that leads out of its folder")
+    if any(len(os.fsencode(part)) > _LONGEST_PART for part in parts):
+        raise UnsafeError(f"a name of more than {_LONGEST_PART} bytes ({name[:40]!r})")
+    if _is_reserved(parts):
+        raise UnsafeError(f"{name!r}, where segctl keeps account of what it has done")
     return parts
+
+
+def _is_reserved(parts: Sequence[str]) -> bool:
+    # At any depth: a folder may be a link to the one above it, of this archive or of one before.
+    return any(folded((part,), case_matters=False) in _RESERVED for part in parts)
 
 
 def folded(parts: tuple[str, ...], *, case_matters: bool) -> str:
@@ -89,7 +101,14 @@ def refuse_link(parts: tuple[str, ...], target: str) -> None:
     """
     steps = [step for step in target.split("/") if step not in ("", ".")]
     up = next((number for number, step in enumerate(steps) if step != ".."), len(steps))
-    if not target or "\0" in target or target.startswith("/") or up > len(parts) - 1 or ".." in steps[up:]:
+    if (
+        not target
+        or "\0" in target
+        or target.startswith("/")
+        or up > len(parts) - 1
+        or ".." in steps[up:]
+        or _is_reserved(steps)
+    ):
         raise UnsafeError(f"{'/'.join(parts)!r}, a link to {target!r}")
 
 

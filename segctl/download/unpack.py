@@ -7,19 +7,20 @@ goes on in each of these.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import filecmp
 import os
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from segctl.download.contents import DAMAGED, Contents, opened
 from segctl.download.members import Bounds, Member, UnsafeError, clean_name, folded, hard_link_source, refuse_link
 from segctl.download.stopping import Stop
-from segctl.errors import DiskFullError, DownloadError
+from segctl.errors import DiskFullError, DownloadError, listing
 from segctl.runs.files import sync, write_json
 
 __all__ = ["WORK", "Unpacked", "is_ready", "marker", "unpack"]
@@ -27,6 +28,7 @@ __all__ = ["WORK", "Unpacked", "is_ready", "marker", "unpack"]
 WORK = ".download"
 _CHUNK = 2**20
 _SPARE_BYTES = 2**26  # that stay free on the disk
+_NO_NAMES = (errno.EINVAL, errno.ENAMETOOLONG, errno.EILSEQ)  # from a place or a name that no file can have
 _LEFT_OUT = "__MACOSX"  # what macOS puts into zips beside the files
 
 
@@ -78,38 +80,63 @@ def unpack(
         DiskFullError: There is no room for it.
         StoppedError: The end was asked for.
     """
-    work = root / WORK
+    work, home = root / WORK, root.joinpath(folder)
     ready, staging = work / f"{key}.ready", work / f"{key}-{digest[:12]}.unpacking"
+    below = [str(PurePosixPath(path).relative_to(folder)) for path in provides if _is_below(path, folder)]
     if not ready.is_dir():
         for other in set(work.glob(f"{key}-*.unpacking")) - {staging}:
-            shutil.rmtree(other, ignore_errors=True)
+            shutil.rmtree(other)
         staging.mkdir(parents=True, exist_ok=True)
-        try:
+        with _refusing(archive, root, staging):
             if plain_name:
-                shutil.copyfile(archive, staging / ".copy")
-                os.replace(staging / ".copy", staging / plain_name)
+                _copy(archive, staging / plain_name, stop)
             else:
                 _Extraction(archive, staging, bounds, report, stop).run()
-        except (UnsafeError, *DAMAGED) as error:
-            shutil.rmtree(staging, ignore_errors=True)
-            raise _refused(archive, error) from error
-        except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-                raise DiskFullError(f"{root} cannot take more of {archive.name}: {error.strerror}.", _GO_ON) from error
-            if error.errno is not None:
-                raise
-            shutil.rmtree(staging, ignore_errors=True)
-            raise _refused(archive, error) from error
+            _refuse_without(below, archive, staging)
         sync(staging)
         os.replace(staging, ready)
     files = sum(len(names) for _, _, names in os.walk(ready))
-    home = root.joinpath(folder)
     home.mkdir(parents=True, exist_ok=True)
-    below = [str(PurePosixPath(path).relative_to(folder)) for path in provides if _is_below(path, folder)]
     replaced = _Move(ready, home, work / "replaced" / key, below, stop).run()
     write_json(marker(root, key), {"archive": archive.name, "files": files, "time": time.time()})
-    shutil.rmtree(ready, ignore_errors=True)
+    shutil.rmtree(ready)
     return Unpacked(files, replaced)
+
+
+@contextlib.contextmanager
+def _refusing(archive: Path, root: Path, staging: Path) -> Iterator[None]:
+    """What is no archive, or no honest one, leaves nothing; what is cut off for another reason is gone on with."""
+    try:
+        yield
+    except DownloadError:
+        shutil.rmtree(staging)
+        raise
+    except (UnsafeError, *DAMAGED) as error:
+        shutil.rmtree(staging)
+        raise _refused(archive, error) from error
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise DiskFullError(f"{root} cannot take more of {archive.name}: {error.strerror}.", _GO_ON) from error
+        if error.errno not in (None, *_NO_NAMES):
+            raise
+        shutil.rmtree(staging)
+        raise _refused(archive, error) from error
+
+
+def _copy(archive: Path, place: Path, stop: Stop) -> None:
+    stop.check()
+    temporary = place.with_name(".copy")
+    shutil.copyfile(archive, temporary)
+    os.replace(temporary, place)
+
+
+def _refuse_without(provides: Sequence[str], archive: Path, staging: Path) -> None:
+    missing = [path for path in provides if not os.path.lexists(staging / path)]
+    if missing:
+        raise DownloadError(
+            f"{archive} is not unpacked: it holds no {listing(missing)}, which the data set needs of it.",
+            "It is incomplete or another file, or what is published has changed: get it anew.",
+        )
 
 
 def marker(root: Path, key: str) -> Path:

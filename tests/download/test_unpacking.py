@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import random
 import stat
 import tarfile
 import zipfile
@@ -62,6 +63,13 @@ HOSTILE: dict[str, tuple[bytes | Callable[[], bytes], str]] = {
     "tar: device": (tar(member("toy/null", tarfile.CHRTYPE)), "a device or a pipe"),
     "tar: pipe": (tar(member("toy/pipe", tarfile.FIFOTYPE)), "a device or a pipe"),
     "tar: bomb": (lambda: tar((member("toy/zeros"), bytes(BOMB))), "an archive of its size may hold"),
+    "tar: as done": (tar((member(".download/0123456789ab.json"), b"{}")), "keeps account"),
+    "tar: as done, in capitals": (tar((member("toy/.DownLoad/x.ready/evil"), b"x")), "keeps account"),
+    "tar: as fetched": (tar((member(".archives/0123456789ab/toy.zip"), b"x")), "keeps account"),
+    "tar: link to what is done": (tar(member("toy", tarfile.SYMTYPE, ".download")), "a link to '.download'"),
+    "tar: as a link that is done": (tar(member(".download", tarfile.SYMTYPE, "toy")), "keeps account"),
+    "tar: long name": (tar((member("toy/" + "n" * 256), b"x")), "a name of more than 255 bytes"),
+    "zip: as done": (zip_with(("a", b"1"), ("./.download/0123456789ab.json", b"{}")), "keeps account"),
     "tar: two contents": (tar((member("a"), b"1"), (member("a"), b"2")), "'a' twice"),
     "tar: a file as a folder": (tar((member("a"), b"1"), (member("a/b"), b"2")), "as a file and as a folder"),
     "zip: up": (zip_with(("../evil", b"x")), "out of its folder"),
@@ -154,6 +162,67 @@ def test_a_damaged_archive_leaves_nothing(run: Run, root: Path, mode: str) -> No
 def test_what_is_no_archive_is_told(run: Run) -> None:
     with pytest.raises(DownloadError, match="is damaged, or no archive"):
         run(b"<html>Not found</html>" * 100)
+
+
+MANGLED: dict[str, Callable[[], bytes]] = {
+    "zip: a name that is no UTF-8": lambda: zipped({"\u00e9.png": b"x"}).replace("\u00e9".encode(), b"\xff\xfe"),
+    "tar: a negative size": lambda: with_size(b"\xff" * 8 + (-1024).to_bytes(4, "big", signed=True)),
+    "tar: another negative size": lambda: pax({"size": "-512"}),
+    "tar: sparse, of version 1.0": lambda: pax({"GNU.sparse.major": "1", "GNU.sparse.minor": "0"}, b"zzzz"),
+    "tar: sparse, of version 0.1": lambda: pax({"GNU.sparse.map": "0,1,x,y", "GNU.sparse.size": "4000"}),
+}
+
+
+def with_size(field: bytes) -> bytes:
+    """A tar whose member has this in the place of its size."""
+    content = bytearray(tar_of({"a": b""}, "w:"))
+    content[124:136], content[148:156] = field, b" " * 8
+    content[148:156] = b"%06o\0 " % sum(content[:512])
+    return bytes(content)
+
+
+def pax(headers: dict[str, str], content: bytes = b"") -> bytes:
+    info = member("a")
+    info.pax_headers = headers
+    return tarred([(info, content)], "w:")
+
+
+@pytest.mark.parametrize("what", MANGLED)
+def test_what_is_mangled_is_damaged_and_leaves_nothing(run: Run, root: Path, what: str) -> None:
+    with pytest.raises(DownloadError, match="is damaged"):
+        run(MANGLED[what]())
+    assert list(root.rglob("*")) == [root / ".download"]
+
+
+@pytest.mark.parametrize("mode", ["w:", "w:gz", "zip"])
+def test_whatever_bytes_are_changed_it_is_unpacked_or_refused(run: Run, root: Path, mode: str) -> None:
+    draw = random.Random(mode)
+    files = {"a/1": noise(700), "b/" + "n" * 120 + "\u00e9": b"", "c": bytes(2000)}
+    content = zipped(files) if mode == "zip" else tar_of(files, mode)
+    ends: list[bool] = []
+    for number in range(100):
+        changed = bytearray(content)
+        for _ in range(draw.choice([1, 1, 2, 8])):
+            changed[draw.randrange(len(changed))] = draw.choice([0, 255, 0x2D, draw.randrange(256)])
+        if draw.random() < 0.2:
+            del changed[draw.randrange(len(changed)) :]
+        try:
+            run(bytes(changed), key=f"k{number}")
+            ends.append(True)
+        except DownloadError:
+            ends.append(False)
+        assert not list(root.glob(".download/*.*ing")) + list(root.glob(".download/*.ready"))
+    assert 5 < sum(ends) < 95  # both were seen
+
+
+def test_an_archive_without_what_the_data_set_needs_is_refused(run: Run, root: Path) -> None:
+    content = zipped({"set/images/1": b"1", "set/other/1": b"1"})
+
+    with pytest.raises(DownloadError, match="is not unpacked: it holds no masks, which the data set needs of it"):
+        run(content, folder="set", provides=["set/set/images", "set/masks"])
+
+    assert list(root.rglob("*")) == [root / ".download"]
+    assert run(content, provides=["set/images"]).files == 2
 
 
 def test_modes_are_not_taken_over(run: Run, root: Path) -> None:
