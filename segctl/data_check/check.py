@@ -238,7 +238,8 @@ def _names(refusal: Case, file: str) -> bool:
 
 def _about_split(report: SplitReport, info: DatasetInfo) -> Iterator[Case]:
     if report.published is not None and report.published != report.samples:
-        yield Case("count", report.name, "", f"has {report.samples} samples here, {report.published} are published")
+        kind = "incomplete" if report.samples < report.published else "count"
+        yield Case(kind, report.name, "", f"has {report.samples} samples here, {report.published} are published")
     if report.masks:
         yield from classes.absent(info, report.name, [count.images for count in report.classes.values()])
 

@@ -58,20 +58,25 @@ KINDS: dict[str, Kind] = {
         "image to train on that is evaluated on, too",
         "Take it out of the training split: measured on such images, a model looks better than it is.",
     ),
+    "contradiction": Kind(
+        "error", "image that is there twice, with different masks", "Keep the pair whose mask is right."
+    ),
+    "incomplete": Kind(
+        "error",
+        "split with fewer samples than published",
+        f"{_FETCH} Results of a part of the data compare with nothing.",
+    ),
     "flip-pair": Kind("error", "wrong flip pair", "Mend `flip_pairs` in the plugin."),
     "overlap": Kind(
         "warning", "image that two splits share", "Do not train on the one and evaluate on the other of these splits."
     ),
     "listed-twice": Kind("warning", "sample that is listed twice", "List it once; it counts twice otherwise."),
-    "contradiction": Kind(
-        "warning", "image that is there twice, with different masks", "Keep the pair whose mask is right."
-    ),
     "duplicate": Kind("warning", "image that is there twice", "Keep one; it counts twice otherwise."),
     "same-name": Kind(
         "warning", "name that two samples have", "Rename one; predictions of the one would replace the other's."
     ),
     "lone-mask": Kind("warning", "mask without an image", "Add the image, or remove the mask."),
-    "count": Kind("warning", "split of another size than published", "Results will not compare with published ones."),
+    "count": Kind("warning", "split with more samples than published", "Results will not compare with published ones."),
     "all-ignored": Kind(
         "warning", "mask in which all is ignored", "Nothing is learnt from it; take the sample out of the split."
     ),

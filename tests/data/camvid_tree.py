@@ -142,5 +142,5 @@ FAULTS: list[tuple[str, str, Callable[[Path], object]]] = [
     ("turned", "val/val_008.png", _turned),
     ("same-name", "val/frame.png", _another_name),
     ("listed-twice", "test/test_003.png", _listed_twice),
-    ("count", "", _fewer),
+    ("incomplete", "", _fewer),
 ]
