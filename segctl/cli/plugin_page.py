@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
     from segctl.options import Option
     from segctl.registry import PluginEntry
+
+
+_COLORED = 40  # classes; the colours of more would fill the screen
 
 
 @dataclass(frozen=True)
@@ -66,8 +69,7 @@ def _facts(kind: str, factory: Any) -> dict[str, Any]:
         traits = model_traits(factory)
         return {"loss": traits.loss, "loss_options": dict(traits.loss_options), "backbone": list(traits.backbone)}
     if kind == "datasets":
-        facts = asdict(dataset_info(_declared(factory)))
-        return {name: value for name, value in facts.items() if name != "palette"}
+        return asdict(dataset_info(_declared(factory)))
     return {}
 
 
@@ -96,10 +98,26 @@ def render(page: Page, width: int) -> Text:
     longest = max((len(title) for title, _ in facts), default=0)
     for title, value in facts:
         text.append(f"\n{title.ljust(longest)}  ", "bold")
-        text.append(f"\n{' ' * (longest + 2)}".join(textwrap.wrap(value, max(width - longest - 2, 20))))
+        lines = _lines(value, max(width - longest - 2, 20))
+        text.append_text(Text(f"\n{' ' * (longest + 2)}").join(lines))
     if not facts:
         text.right_crop(1)
     return text
+
+
+def _lines(value: str | Sequence[Text], width: int) -> list[Text]:
+    """Filled to the width; what is a Text of its own is not broken."""
+    from rich.text import Text
+
+    if isinstance(value, str):
+        return [Text(line) for line in textwrap.wrap(value, width)]
+    lines = [value[0]]
+    for piece in value[1:]:
+        if lines[-1].cell_len + 1 + piece.cell_len > width:
+            lines.append(piece)
+        else:
+            lines[-1] = Text.assemble(lines[-1], " ", piece)
+    return lines
 
 
 def _reflowed(description: str, width: int) -> str:
@@ -125,16 +143,15 @@ def _default(option: Option) -> str:
     return str(option.default)
 
 
-def _shown_facts(page: Page) -> list[tuple[str, str]]:
+def _shown_facts(page: Page) -> list[tuple[str, str | list[Text]]]:
     facts = page.facts
     if page.entry.kind == "models":
         options = "".join(f", {name} {value}" for name, value in facts["loss_options"].items())
         return [("default loss", f"{facts['loss']}{options}")]
     if page.entry.kind != "datasets":
         return []
-    classes = ", ".join(facts["classes"])
     shown = [
-        ("classes", f"{len(facts['classes'])}: {classes}" if classes else "those of your data"),
+        ("classes", _classes(facts)),
         ("ignored value", str(facts["ignore_index"])),
         ("mirrored", ", ".join(f"{_class(facts, a)} becomes {_class(facts, b)}" for a, b in facts["flip_pairs"])),
         ("splits", _splits(facts["splits"])),
@@ -147,6 +164,29 @@ def _shown_facts(page: Page) -> list[tuple[str, str]]:
         ("homepage", facts["homepage"]),
     ]
     return [(title, value) for title, value in shown if value]
+
+
+def _classes(facts: Mapping[str, Any]) -> str | list[Text]:
+    """Each with the code of its colour, on that colour; of many the names alone."""
+    from rich.text import Text
+
+    classes = facts["classes"]
+    if not classes:
+        return "those of your data"
+    if len(classes) > _COLORED:
+        return f"{len(classes)}: {', '.join(classes)} (--json has their colours)"
+    named = list(zip(classes, facts["palette"], strict=True))
+    shown = [Text.assemble(f"{name} ", _swatch(color), ",") for name, color in named]
+    shown[-1].right_crop(1)
+    return [Text(f"{len(classes)}:"), *shown]
+
+
+def _swatch(color: Sequence[int]) -> tuple[str, str]:
+    """The code of a colour, and a style that shows it: legible on a terminal, and plain elsewhere."""
+    code = "#{:02x}{:02x}{:02x}".format(*color)
+    red, green, blue = color
+    ink = "black" if 0.299 * red + 0.587 * green + 0.114 * blue > 110 else "bright_white"
+    return code, f"{ink} on {code}"
 
 
 def _class(facts: Mapping[str, Any], index: int) -> str:

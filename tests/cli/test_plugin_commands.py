@@ -74,6 +74,18 @@ def test_show_prints_options_as_they_are_typed(segctl: Callable[..., Said]) -> N
     assert options["backbone"]["default"] == "vgg16"
 
 
+def test_show_tells_the_colours_of_classes(segctl: Callable[..., Said]) -> None:
+    facts = json.loads(segctl("plugins", "show", "camvid", "--json").out)["facts"]
+    colors = dict(zip(facts["classes"], facts["palette"], strict=True))
+    assert (colors["Sky"], colors["Bicyclist"]) == ([128, 128, 128], [0, 128, 192])
+    page = segctl("plugins", "show", "camvid").out
+    assert "Sky #808080, Building #800000, " in page
+    assert "Bicyclist #0080c0\n" in page
+    # Of many classes the names alone, and none where only the data know them.
+    assert "150: wall, building, " in segctl("plugins", "show", "ade20k").out
+    assert "those of your data" in segctl("plugins", "show", "folder").out
+
+
 def test_show_says_where_data_come_from(segctl: Callable[..., Said]) -> None:
     voc, people = (" ".join(segctl("plugins", "show", name).out.split()) for name in ("pascal_voc", "lip"))
     assert "no labels in test (1456)" in voc
