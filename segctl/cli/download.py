@@ -143,6 +143,8 @@ def _show(results: Sequence[Downloaded], *, as_json: bool) -> None:
 
 
 def _row(each: Downloaded) -> Row:
+    if not each.published:
+        return Row((each.name, "nothing to fetch", "-", "-"))
     state = "complete" if each.complete else "not complete"
     fetched = amount(sum(file.size for file in each.files), None) if each.files else "-"
     return Row((each.name, state, fetched, str(each.root)))

@@ -40,6 +40,7 @@ class Downloaded:
         files: What was fetched or taken and unpacked now; empty where all was there before.
         message: Why it is not complete.
         hint: The way out.
+        published: There are files of it to be fetched; False: its samples are made without any.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Downloaded:
     files: tuple[FileResult, ...] = ()
     message: str = ""
     hint: str = ""
+    published: bool = True
 
 
 def download(
@@ -187,14 +189,14 @@ def _finished(
         if error is None:
             if state.prepare:
                 _prepare(each, setting)
-            _refuse_another_layout(each, facts.look(each))
+            _refuse_another_layout(each, facts.look(each), files)
     except StoppedError:
         raise
     except SegctlError as found:
         error = found
     if error is not None:
         return Downloaded(each.name, each.root, False, files, error.message, error.hint)
-    return Downloaded(each.name, each.root, True, files)
+    return Downloaded(each.name, each.root, True, files, published=bool(each.archives))
 
 
 def _prepare(each: Wanted, setting: Setting) -> None:
@@ -224,13 +226,20 @@ def _prepare(each: Wanted, setting: Setting) -> None:
         setting.tell(Event(each.name, "done"))
 
 
-def _refuse_another_layout(each: Wanted, seen: Seen) -> None:
+def _refuse_another_layout(each: Wanted, seen: Seen, files: Sequence[FileResult]) -> None:
     if each.layout and not seen.layout:
         missing = [path for path in each.layout if not (each.root / path).exists()]
         raise DataError(
             f"All archives of {each.name} are unpacked in {each.root}, but there is no {listing(missing)}.",
-            "What is published has changed, or files were removed: delete that folder to have it fetched anew.",
+            _why_another_layout(each, files),
         )
+
+
+def _why_another_layout(each: Wanted, files: Sequence[FileResult]) -> str:
+    own = [file.source for file in files if file.source and not file.verified and "://" not in file.source]
+    if own:
+        return f"{listing(own)} may be another file than {each.name} is published as: look at what is in it."
+    return "What is published has changed, or files were removed: delete that folder to have it fetched anew."
 
 
 def _all_complete(results: Sequence[Downloaded]) -> bool:

@@ -66,7 +66,6 @@ def wanted(name: str, data_root: Path) -> Wanted:
         root=_root(entry, factory, data_root),
         layout=layout,
         archives=tuple(archives),
-        homepage=homepage if isinstance(homepage, str) else "",
         prepare=getattr(factory, "prepare", None),
     )
 

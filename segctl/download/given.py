@@ -29,6 +29,11 @@ def mirror_of(text: str) -> tuple[str, Path | None]:
                 "--mirror: the address holds a name or a password, which others on this machine can see.",
                 f"Write 'machine {parts.hostname} login NAME password PASSWORD' into ~/.netrc.",
             )
+        if parts.query or parts.fragment:
+            raise ConfigError(
+                "--mirror: an address with a query ('?...') is no beginning of others, and may hold a secret.",
+                "Give the address of the folder that holds the files; or fetch them and give them with --from.",
+            )
         return text, None
     if "://" in text:
         raise ConfigError(f"--mirror: {text!r} is neither http nor https.", "Give such an address, or a folder.")

@@ -141,8 +141,10 @@ class _Owner:
             ours.unlink(missing_ok=True)
 
     def name(self) -> str:
-        """Who has the lock, in words; empty where nobody says so."""
+        """Who has the lock, in words; empty where nobody says so, or where it is another thread of this process."""
         record = read_json(self._path) or {}
+        if all(record.get(name) == value for name, value in _this_process().items()):
+            return ""
         return f"process {record['pid']} on {record['host']}" if {"pid", "host"} <= set(record) else ""
 
     def _owner_is_gone(self) -> bool:

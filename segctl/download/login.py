@@ -79,14 +79,17 @@ class Logins:
         Raises:
             DownloadError: They are nowhere, or must not be sent there.
         """
+        return self._credentials_of(archive, self._ask)
+
+    def _credentials_of(self, archive: Archive, ask: Ask) -> Credentials:
         host = urlsplit(archive.url).hostname or ""
-        _refuse_open_line(archive.url, host)
+        _refuse_open_line(archive.url)
         if host not in self._credentials:
-            self._credentials[host] = credentials_for(archive.login, host, self._ask)
+            self._credentials[host] = credentials_for(archive.login, host, ask)
         return self._credentials[host]
 
     def session(self, archive: Archive, url: str, *, anew: bool) -> requests.Session:
-        """A session that may fetch `url`, which is the archive's own.
+        """A session that may fetch `url`, which is the archive's own. No person is asked here: see `gather`.
 
         Args:
             archive: With its `login`.
@@ -100,7 +103,7 @@ class Logins:
         session = new_session(url)
         with self._lock:
             if anew or url_root(url) not in self._cookies:
-                _log_in(session, url, self.gather(archive))
+                _log_in(session, url, self._credentials_of(archive, lambda host: None))
                 self._cookies[url_root(url)] = session.cookies
         session.cookies.update(self._cookies[url_root(url)])
         if not anew:
@@ -112,7 +115,7 @@ def url_root(url: str) -> str:
     return urljoin(url, "/")
 
 
-def _refuse_open_line(url: str, host: str) -> None:
+def _refuse_open_line(url: str) -> None:
     from segctl.download.session import is_private
 
     if not is_private(url):

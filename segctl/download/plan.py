@@ -25,7 +25,6 @@ class Wanted:
         root: Its folder.
         layout: Paths below the root that show the data are there.
         archives: What it is published as.
-        homepage: Where to read about it.
         prepare: Makes the rest of the archives' files; None where nothing is to be made.
     """
 
@@ -33,7 +32,6 @@ class Wanted:
     root: Path
     layout: tuple[str, ...]
     archives: tuple[Archive, ...]
-    homepage: str = ""
     prepare: Callable[[Path, Callable[[int, int], None]], None] | None = None
 
 

@@ -24,7 +24,7 @@ class Part:
 
     Attributes:
         have: Bytes.
-        url: Where they came from; empty where that was not recorded.
+        url: Where they came from, or what tells that from elsewhere; empty where that was not recorded.
         etag: The server's validator of the file, empty without one; so is `modified`.
         modified: Its header Last-Modified.
         total: Bytes of the whole, as the server said; None where it did not.

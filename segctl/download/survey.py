@@ -6,13 +6,17 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from segctl import registry
 from segctl.download import facts
 from segctl.download.given import Given, mirror_of
 from segctl.download.login import Ask, Logins
 from segctl.download.plan import DatasetState, Item, Wanted, decide, share
-from segctl.errors import DownloadError, SegctlError
+from segctl.errors import DownloadError, SegctlError, listing
+
+if TYPE_CHECKING:
+    from segctl.plugin import Archive
 
 __all__ = ["ARCHIVES", "HAND_OVER", "Survey", "archive_folder", "datasets_of", "survey"]
 
@@ -64,13 +68,19 @@ def survey(
     given.refuse_unused(archive for each, _ in datasets for archive in each.archives)
     logins = Logins(ask)
     refused: dict[str, SegctlError] = {}
+    by_hand: dict[str, list[Archive]] = {}
     items = []
     for item in share(datasets):
-        if error := _obstacle(item, place, given, address, logins):
+        if _needs_a_browser(item, place, given, address):
+            for dataset in datasets_of(item):
+                by_hand.setdefault(dataset, []).append(item.archive)
+        elif error := _obstacle(item, place, given, address, logins):
             for dataset in datasets_of(item):
                 refused[dataset] = _with(refused.get(dataset), error)
         else:
             items.append(item)
+    for dataset, archives in by_hand.items():
+        refused[dataset] = _with(refused.get(dataset), _told_by_hand(dataset, archives))
     return Survey(place, datasets, tuple(items), refused, left_out, address, given, logins)
 
 
@@ -88,14 +98,29 @@ def _with_state(each: Wanted) -> tuple[Wanted, DatasetState]:
     return each, decide(each, facts.look(each))
 
 
+def _is_here(item: Item, data_root: Path, given: Given) -> bool:
+    return given.find(item.archive) is not None or (archive_folder(data_root, item) / item.archive.file).is_file()
+
+
+def _needs_a_browser(item: Item, data_root: Path, given: Given, mirror: str) -> bool:
+    return not (item.archive.url or item.archive.mirrors or mirror or _is_here(item, data_root, given))
+
+
+def _told_by_hand(dataset: str, archives: Sequence[Archive]) -> SegctlError:
+    """What to fetch with a browser: files of which the same is to be said are named together."""
+    sentences: dict[str, list[str]] = {}
+    for archive in archives:
+        manual = archive.manual or f"{archive.file} is not published at an address."
+        sentences.setdefault(manual.replace(archive.file, "\0"), []).append(archive.file)
+    told = " ".join(sentence.replace("\0", listing(files)) for sentence, files in sentences.items())
+    return DownloadError(told, f"Then: segctl download {dataset} --from FOLDER" if "--from" in told else HAND_OVER)
+
+
 def _obstacle(item: Item, data_root: Path, given: Given, mirror: str, logins: Logins) -> SegctlError | None:
     """Why a program cannot get at a file. Who has to be asked for a password is asked here, before the work begins."""
     archive = item.archive
-    if given.find(archive) is not None or (archive_folder(data_root, item) / archive.file).is_file() or mirror:
+    if mirror or _is_here(item, data_root, given):
         return None
-    if not archive.url and not archive.mirrors:
-        told = archive.manual or f"{archive.file} is not published at an address."
-        return DownloadError(told, "" if "--from" in told else HAND_OVER)
     try:
         if archive.login:
             logins.gather(archive)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import random
-import shutil
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from urllib.parse import urlsplit
 from segctl.download import resume
 from segctl.download.checksum import Checksum, Running
 from segctl.download.retry import Patience, pause, worth_retrying
+from segctl.download.space import Reserve, refuse_more
 from segctl.download.stopping import Stop
 from segctl.errors import DiskFullError, DownloadError, listing
 from segctl.runs.files import read_json, write_json
@@ -32,7 +34,10 @@ log = logging.getLogger(__name__)
 
 CHUNK = 2**16  # what a killed process may lose of what it has received; what a slow line brings in seconds
 CONNECT_SECONDS, SILENT_SECONDS = 20.0, 60.0
-SPARE_BYTES = 2**26  # that stay free on the disk
+
+
+_MAKE_ROOM = "Make room and run the same command again: it goes on where it stopped."
+_QUERY = re.compile(r"(\w://[^\s?'\"]*)\?[^\s'\"]*")  # it may be a secret
 
 
 class Watcher(Protocol):
@@ -101,6 +106,11 @@ def shown(url: str) -> str:
     return f"{parts.scheme}://{parts.hostname or ''}{port}{parts.path}"
 
 
+def _identity(url: str) -> str:
+    """Tells an address from others without giving its query away."""
+    return f"{shown(url)} {hashlib.sha256(url.encode()).hexdigest()[:16]}"
+
+
 class Transfer:
     """Fetches one file into `part`.
 
@@ -113,6 +123,7 @@ class Transfer:
         session_for: Gives the session for an address; may log in. With True anew, as the server did not know it.
         watcher: Is told how far it is.
         stop: Ends it between two chunks.
+        look_for_room: Is told how long the file is as soon as its server says so; raises DiskFullError.
         patience: How long it is tried.
     """
 
@@ -127,6 +138,7 @@ class Transfer:
         session_for: Callable[[str, bool], requests.Session],
         watcher: Watcher,
         stop: Stop,
+        look_for_room: Callable[[int], None] = lambda total: None,
         patience: Patience = Patience(),
     ) -> None:
         self._file, self._part, self._state = file, part, part.with_name(f"{part.name}.json")
@@ -135,6 +147,8 @@ class Transfer:
         self._running = Running(expected.kind if expected else "sha256")
         self._spliced = self._anew = False
         self._draw = random.Random()
+        self._look_for_room = look_for_room
+        self._reserve = Reserve(file, part.parent, _MAKE_ROOM)
 
     def run(self) -> Fetched:
         """Returns when the file is complete and agrees with what is published.
@@ -155,10 +169,10 @@ class Transfer:
         raise _refused(self._file, refusals)
 
     def _from(self, url: str) -> Fetched:
-        failures = 0
+        failures = best = 0
         self._anew = False
         while True:
-            before = self._have()
+            best = max(best, self._have())
             try:
                 if self._request(url):
                     checksum = self._verified(url)
@@ -166,7 +180,7 @@ class Transfer:
                         return Fetched(url, checksum)
                 continue
             except _FailedError as error:
-                failures = failures + 1 if self._have() <= before else 1
+                failures = failures + 1 if self._have() <= best else 1
                 allowed = self._patience.failures if error.reached else self._patience.unreachable
                 if failures >= allowed or (error.wanted or 0) > self._patience.asked:
                     raise _RefusedError(_given_up(error, failures), reached=error.reached) from error
@@ -190,6 +204,7 @@ class Transfer:
             _FailedError: It was cut off, or the server is busy.
             _RefusedError: This address does not give the file.
         """
+        source = _identity(url)
         part = resume.Part.from_record(read_json(self._state), self._have())
         if self._size is not None and part.have >= self._size and self._expected is not None:
             if part.have == self._size:
@@ -197,12 +212,12 @@ class Transfer:
                 return True  # killed between the last byte and the end
             self._discard()
             return False
-        headers = resume.range_headers(part, url, verified=self._expected is not None)
+        headers = resume.range_headers(part, source, verified=self._expected is not None)
         with self._answer(url, headers) as response:
             answer = resume.Answer(
                 response.status_code, {name.lower(): text for name, text in response.headers.items()}, time.time()
             )
-            verdict = resume.judge(answer, part, url, asked_range=bool(headers), size=self._size)
+            verdict = resume.judge(answer, part, source, asked_range=bool(headers), size=self._size)
             if verdict.act == "refuse":
                 raise _RefusedError(verdict.why)
             if verdict.act == "wait":
@@ -212,7 +227,7 @@ class Transfer:
                 return False
             self._spliced = verdict.act != "restart"
             if verdict.act != "complete":
-                self._receive(response, answer, url, restart=verdict.act == "restart", total=verdict.total)
+                self._receive(response, answer, source, restart=verdict.act == "restart", total=verdict.total)
             return True
 
     @contextmanager
@@ -246,8 +261,12 @@ class Transfer:
 
     def _get(self, url: str, headers: dict[str, str]) -> requests.Response:
         """The response; where it is a page instead of a file, from a server that wants a login, after another one."""
+        before = None
         for again in (False, True):
             session = self._session_for(url, again)
+            if session is before:
+                break  # there is nobody to be known by
+            before = session
             response = session.get(url, headers=headers, stream=True, timeout=(CONNECT_SECONDS, SILENT_SECONDS))
             if not _is_page(response):
                 return response
@@ -255,16 +274,18 @@ class Transfer:
         raise _RefusedError("there is a web page in place of the file")
 
     def _receive(
-        self, response: requests.Response, answer: resume.Answer, url: str, *, restart: bool, total: int | None
+        self, response: requests.Response, answer: resume.Answer, source: str, *, restart: bool, total: int | None
     ) -> None:
-        self._refuse_without_room((total or 0) - (0 if restart else self._have()))
+        if total is not None:
+            refuse_more(self._file, total - self._have(), self._part.parent, _MAKE_ROOM)
+            self._look_for_room(total)
         with self._part.open("ab", buffering=0) as file:
             if restart:
                 # First the old bytes go, then the new validator is written: the other way round a kill in between would
                 # leave the old bytes beside the new file's validator.
                 file.truncate(0)
                 self._running.restart()
-                new = resume.Part(0, url, answer.header("etag"), answer.header("last-modified"), total)
+                new = resume.Part(0, source, answer.header("etag"), answer.header("last-modified"), total)
                 write_json(self._state, new.as_record())
             have = os.fstat(file.fileno()).st_size
             self._catch_up(have)
@@ -283,6 +304,7 @@ class Transfer:
             raise _FailedError("the file there ends early")
 
     def _write(self, file: Any, data: bytes) -> None:
+        self._reserve.writing(len(data))
         try:
             rest = memoryview(data)
             while rest:
@@ -290,7 +312,7 @@ class Transfer:
         except OSError as error:
             raise DiskFullError(
                 f"{self._part.parent} cannot take more of {self._file}: {error.strerror}.",
-                "Make room and run the same command again: it goes on where it stopped.",
+                _MAKE_ROOM,
             ) from error
         self._running.feed(data)
 
@@ -327,15 +349,6 @@ class Transfer:
         self._state.unlink(missing_ok=True)
         self._running.restart()
 
-    def _refuse_without_room(self, needed: int) -> None:
-        free = shutil.disk_usage(self._part.parent).free
-        if needed + SPARE_BYTES > free and needed > 0:
-            raise DiskFullError(
-                f"{self._file} needs {needed / 2**30:.1f} GiB more in {self._part.parent}, but {free / 2**30:.1f} GiB "
-                "are free.",
-                "Make room, or name another folder with --data-root.",
-            )
-
 
 def _is_page(response: requests.Response) -> bool:
     return response.status_code == 200 and response.headers.get("Content-Type", "").lower().startswith("text/html")
@@ -359,6 +372,7 @@ def _cause(error: BaseException) -> str:
     text = seen.strerror if isinstance(seen, OSError) and seen.strerror else str(seen)
     if "(" in text and text.endswith(")") and "[Errno" in text:  # urllib3 tells its object, the host, and then why
         text = text.rpartition("[Errno ")[2].partition("] ")[2][:-1]
+    text = _QUERY.sub(r"\1", text)
     return text.strip().rstrip(".").replace("\n", " ") or type(seen).__name__
 
 

@@ -19,6 +19,7 @@ from pathlib import Path, PurePosixPath
 
 from segctl.download.contents import DAMAGED, Contents, opened
 from segctl.download.members import Bounds, Member, UnsafeError, clean_name, folded, hard_link_source, refuse_link
+from segctl.download.space import Reserve, refuse_more
 from segctl.download.stopping import Stop
 from segctl.errors import DiskFullError, DownloadError, listing
 from segctl.runs.files import sync, write_json
@@ -27,7 +28,6 @@ __all__ = ["WORK", "Unpacked", "is_ready", "marker", "unpack"]
 
 WORK = ".download"
 _CHUNK = 2**20
-_SPARE_BYTES = 2**26  # that stay free on the disk
 _NO_NAMES = (errno.EINVAL, errno.ENAMETOOLONG, errno.EILSEQ)  # from a place or a name that no file can have
 _LEFT_OUT = "__MACOSX"  # what macOS puts into zips beside the files
 
@@ -125,6 +125,7 @@ def _refusing(archive: Path, root: Path, staging: Path) -> Iterator[None]:
 
 def _copy(archive: Path, place: Path, stop: Stop) -> None:
     stop.check()
+    refuse_more(archive.name, archive.stat().st_size, place.parent.parent.parent, _GO_ON)
     temporary = place.with_name(".copy")
     shutil.copyfile(archive, temporary)
     os.replace(temporary, place)
@@ -177,10 +178,13 @@ class _Extraction:
         self._names: dict[str, tuple[str, ...]] = {}
         self._folders: set[tuple[str, ...]] = set()
         self._bytes = self._count = 0
+        self._home = into.parent.parent
+        self._reserve = Reserve(archive.name, self._home, _GO_ON)
 
     def run(self) -> None:
         with opened(self._archive, self._bounds) as contents:
-            self._refuse_without_room(contents.unpacked or 0)
+            # Where it does not say how much comes out, it is at least about as much as it has itself.
+            self._refuse_without_room(contents.unpacked or self._archive.stat().st_size)
             for member in contents:
                 self._stop.check()
                 self._take(member)
@@ -263,6 +267,7 @@ class _Extraction:
                 written += len(data)
                 if written > member.size:
                     raise UnsafeError(f"{member.name!r}, which is longer than it says")
+                self._reserve.writing(len(data))
                 rest = memoryview(data)
                 while rest:
                     rest = rest[file.write(rest) :]
@@ -292,16 +297,10 @@ class _Extraction:
         os.link(self._path(source), path)
 
     def _refuse_without_room(self, needed: int) -> None:
-        free = shutil.disk_usage(self._into).free
         there = sum(
             os.lstat(os.path.join(top, name)).st_size for top, _, names in os.walk(self._into) for name in names
         )
-        if needed - there + _SPARE_BYTES > free and needed > there:
-            raise DiskFullError(
-                f"{self._archive.name} needs {(needed - there) / 2**30:.1f} GiB unpacked, but {free / 2**30:.1f} GiB "
-                f"are free in {self._into.parent.parent}.",
-                _GO_ON,
-            )
+        refuse_more(self._archive.name, needed - there, self._home, _GO_ON)
 
 
 def _case_matters(folder: Path) -> bool:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from segctl.download import checksum, leftovers
+from segctl.download import checksum, leftovers, space
 from segctl.download.checksum import Checksum, Running, published
 from segctl.download.facts import unwritable
 from segctl.download.given import Given
@@ -17,7 +17,7 @@ from segctl.download.login import Logins
 from segctl.download.plan import Item, Target, addresses, place_key
 from segctl.download.stopping import Stop
 from segctl.download.survey import HAND_OVER, archive_folder
-from segctl.download.transfer import Transfer, new_session
+from segctl.download.transfer import Transfer, new_session, shown
 from segctl.download.unpack import WORK, is_ready, marker, unpack
 from segctl.errors import DownloadError
 
@@ -51,7 +51,7 @@ class FileResult:
 
     Attributes:
         file: Its name.
-        source: The address that it came from, or the path of a file that was there.
+        source: The address that it came from, without its query, or the path of a file that was there.
         size: Bytes.
         checksum: Such as ``sha1 4e443f...``, as it was computed.
         verified: It agrees with a published one; False: none is published.
@@ -252,6 +252,7 @@ def _fetch(item: Item, folder: Path, setting: Setting, teller: _Teller) -> str:
         session_for=_sessions(item, setting),
         watcher=teller,
         stop=setting.stop,
+        look_for_room=lambda total: _look_for_room(item, total, folder),
     ).run()
     with part.open("rb") as file:
         os.fsync(file.fileno())
@@ -259,7 +260,14 @@ def _fetch(item: Item, folder: Path, setting: Setting, teller: _Teller) -> str:
     os.replace(part, path)
     checksum.record(folder / "checksum.json", path, fetched.checksum)
     part.with_name(f"{part.name}.json").unlink(missing_ok=True)
-    return fetched.url
+    return shown(fetched.url)
+
+
+def _look_for_room(item: Item, total: int, folder: Path) -> None:
+    """Before the first byte of a file whose size is not published; for the others it was done before."""
+    if item.archive.size is None:
+        sized = replace(item, archive=replace(item.archive, size=total))
+        space.refuse_without_room(space.demands([sized], {item.key: total}, folder, keep=False, at_once=1))
 
 
 def _sessions(item: Item, setting: Setting) -> Callable[[str, bool], requests.Session]:

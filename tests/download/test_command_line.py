@@ -56,7 +56,7 @@ def test_what_is_not_complete(toy: Server, data: Path, capsys: pytest.CaptureFix
     out, err = capsys.readouterr()
     assert [(each["name"], each["complete"]) for each in json.loads(out)] == [("toy", False), ("lip", False)]
     assert "error: Not complete: toy and lip. toy: toy.zip cannot be fetched: " in err
-    assert "lip: Fetch TrainVal_images.zip with a browser" in err
+    assert "lip: Fetch TrainVal_images.zip and TrainVal_parsing_annotations.zip with a browser" in err
     assert "Traceback" not in err
 
 
@@ -78,7 +78,7 @@ def test_wrong_words(toy: Server, words: list[str], told: str, capsys: pytest.Ca
 
 def test_what_is_drawn_needs_no_download(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["download", "shapes", "--data-root", str(data)]) == 0
-    assert "complete" in capsys.readouterr().out
+    assert "nothing to fetch" in capsys.readouterr().out
     assert not data.exists()
 
 

@@ -80,7 +80,11 @@ def test_a_folder_as_a_mirror(server: Server, published: Install, data: Path, tm
 
 @pytest.mark.parametrize(
     ("mirror", "what"),
-    [("ftp://host/x", "neither http nor https"), ("no/such/folder", "there is no folder")],
+    [
+        ("ftp://host/x", "neither http nor https"),
+        ("no/such/folder", "there is no folder"),
+        ("https://host/x?sig=TOKEN", "an address with a query"),
+    ],
 )
 def test_what_is_no_mirror_is_refused(published: Install, data: Path, mirror: str, what: str) -> None:
     published(facts("http://127.0.0.1:9/toy.zip", ZIP))
@@ -264,6 +268,55 @@ def test_a_mirror_needs_no_login(streets: Archive, server: Server, data: Path) -
     server.serve("/near/toy.zip", ZIP)
     segctl.download("toy", data_root=data, mirror=f"{server.url}/near")
     assert is_whole(data)
+
+
+def test_who_has_a_mirror_is_not_asked_for_a_password(streets: Archive, server: Server, data: Path) -> None:
+    asked: list[str] = []
+    with pytest.raises(DownloadError, match=r"127.0.0.1 wants a login, and no name and password"):
+        segctl.download("toy", data_root=data, mirror=f"{server.url}/near", ask=lambda host: asked.append(host))
+    assert [each.path for each in server.asked] == ["/near/toy.zip"]
+    assert asked == []
+
+
+def test_an_address_is_told_and_noted_without_its_query(server: Server, published: Install, data: Path) -> None:
+    url = server.serve("/toy.zip", ZIP, cuts=[100_000], gone=True, pace=0.001)
+    published(facts(f"{url}?sig=TOKEN", ZIP, file="toy.zip"))
+    said: list[str] = []
+
+    with pytest.raises(DownloadError) as refused:
+        segctl.download("toy", data_root=data, on_event=lambda event: said.append(repr(event)))
+    written = [
+        path.read_text(errors="replace") for path in data.rglob("*") if path.is_file() and path.suffix != ".part"
+    ]
+    server.files["/toy.zip"].gone = False
+    (result,) = segctl.download("toy", data_root=data)
+
+    assert server.asked[-1].start > 0  # it was still known where the first part came from
+    assert result.files[0].source == url
+    assert any(url in text for text in written)
+    assert "TOKEN" not in f"{refused.value} {said} {written} {result}"
+
+
+def test_files_that_need_a_browser_are_told_together(published: Install, data: Path) -> None:
+    told = "Fetch {} with a browser from https://example.org/toys and hand it over with --from."
+    published(*(replace(facts("", ZIP, file=name), manual=told.format(name)) for name in ("a.zip", "b.zip")))
+    with pytest.raises(DownloadError) as refused:
+        segctl.download("toy", data_root=data)
+    assert refused.value.message == told.format("a.zip and b.zip")
+    assert refused.value.hint == "Then: segctl download toy --from FOLDER"
+
+
+def test_a_wrong_file_without_a_checksum_is_not_taken(published: Install, data: Path, tmp_path: Path) -> None:
+    published(Archive(file="toy.zip", manual=MANUAL, provides=("toy/masks",)))
+    (tmp_path / "toy.zip").write_bytes(ZIP)
+
+    with pytest.raises(DownloadError, match=r"toy\.zip is not unpacked: it holds no toy/masks") as refused:
+        segctl.download("toy", data_root=data, files=[tmp_path / "toy.zip"])
+
+    assert "another file" in refused.value.hint
+    assert (tmp_path / "toy.zip").is_file()
+    assert not (data / "toy/toy").exists()
+    assert not list(data.glob("toy/.download/*.json.*")) + list(data.glob(".archives/*/toy.zip"))
 
 
 def test_a_password_is_not_sent_in_the_open(published: Install, known: None, data: Path) -> None:

@@ -78,6 +78,13 @@ def test_a_lock_excludes_also_threads(tmp_path: Path) -> None:
     assert len(most) == 20
 
 
+def test_who_waits_for_himself_does_not_say_so(tmp_path: Path) -> None:
+    told: list[str] = []
+    with held(tmp_path / "lock", Stop(), told.append, QUICK), pytest.raises(StoppedError):
+        wait(tmp_path / "lock", told, seconds=0.2)
+    assert told == []
+
+
 def test_a_lock_of_a_killed_process_is_taken_over_at_once(tmp_path: Path) -> None:
     code = (
         "import sys, time; from pathlib import Path; from segctl.download.lock import held;"

@@ -6,6 +6,7 @@ import gzip
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from planted import facts, noise, tar_of, zipped
@@ -13,6 +14,9 @@ from server import Server
 
 import segctl
 from segctl.download import Downloaded, Event
+from segctl.download.retry import Patience
+from segctl.download.stopping import Stop
+from segctl.download.transfer import Transfer, new_session
 from segctl.errors import DiskFullError, DownloadError
 from segctl.plugin import Archive
 
@@ -291,6 +295,7 @@ def test_a_page_in_place_of_the_file_is_not_taken_for_it(server: Server, publish
 
     with pytest.raises(DownloadError, match="a web page in place of the file"):
         fetch(data)
+    assert len(server.asked) == 1
 
 
 def test_a_compressed_archive_is_kept_as_it_is(server: Server, published: Install, data: Path) -> None:
@@ -379,3 +384,50 @@ def test_room_is_looked_for_first(server: Server, published: Install, data: Path
     with pytest.raises(DiskFullError, match="GiB are needed"):
         fetch(data)
     assert server.asked == []
+
+
+def test_room_for_a_file_of_unpublished_size_is_looked_for_before_its_first_byte(
+    server: Server, published: Install, data: Path
+) -> None:
+    published(Archive(url=server.serve("/toy.zip", ZIP, length=10**17)))
+
+    with pytest.raises(DownloadError, match=r"toy.zip needs \d+\.\d GiB more in .* free and 64\.0 MiB are to stay so"):
+        fetch(data)
+    assert not [path for path in data.rglob("*") if path.is_file() and path.stat().st_size > 1000]
+
+
+def test_the_disk_is_not_written_full(
+    server: Server, published: Install, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    published(Archive(url=server.serve("/toy.zip", ZIP, length="none")))
+    with monkeypatch.context() as there:
+        there.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=2**26))
+        with pytest.raises(DownloadError, match=r"64\.0 MiB are free and 64\.0 MiB are to stay so"):
+            fetch(data)
+    assert fetch(data).complete
+
+
+class Silent:
+    def at(self, phase: str, done: int, total: int | None) -> None: ...
+
+    def note(self, message: str) -> None: ...
+
+
+def test_a_server_that_always_begins_anew_and_breaks_off_is_given_up(server: Server, tmp_path: Path) -> None:
+    # More and less in turn: nothing after the second response is further than that one.
+    url = server.serve("/toy.zip", ZIP, etag="", cuts=[20_000, 40_000] * 20, pace=0.001)
+    transfer = Transfer(
+        file="toy.zip",
+        part=tmp_path / "toy.zip.part",
+        addresses=[url],
+        size=None,
+        expected=None,
+        session_for=lambda url, anew: new_session(),
+        watcher=Silent(),
+        stop=Stop(),
+        patience=Patience(first=0.001),
+    )
+
+    with pytest.raises(DownloadError, match="9 times in a row"):
+        transfer.run()
+    assert 10 <= len(server.asked) <= 20
