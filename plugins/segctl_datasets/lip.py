@@ -24,8 +24,10 @@ class LIP(PairDataset):
 
     Left and right are the person's own, so that a mirrored image swaps the classes of arms, legs and shoes. Layout:
     ``TrainVal_images/{train,val}_images`` and ``TrainVal_parsing_annotations/{train,val}_segmentations``; a mask's
-    value is the class. The archives are on Google Drive alone, where a mirror reports them dead; no digests are
-    published. The licence is given from memory: the homepage could not be read again.
+    value is the class. The 10000 test photographs, whose labels are not public, are no split here: where their
+    archive puts them is told in different ways, and none could be tried. The archives are on Google Drive alone,
+    where a mirror reports them dead; no digests are published. The licence is given from memory: the homepage could
+    not be read again.
     """
 
     classes = (

@@ -65,8 +65,9 @@ def lip(root: Path, rows: Rows = ((0, 14), (15, 19))) -> None:
 
 
 def kitti(root: Path, rows: Rows = ((7, 26), (0, 33))) -> None:
-    photo(root / "training" / "image_2" / "000000_10.png")
-    mask(root / "training" / "semantic" / "000000_10.png", rows)
+    for name in ("000000_10", "000159_10", "000160_10"):
+        photo(root / "training" / "image_2" / f"{name}.png")
+        mask(root / "training" / "semantic" / f"{name}.png", rows)
     photo(root / "testing" / "image_2" / "000000_10.png")
 
 

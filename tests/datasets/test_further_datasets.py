@@ -25,7 +25,7 @@ def test_counts_are_declared_as_published() -> None:
     assert splits == {
         "SBUShadow": {"train": 4085, "test": 638},
         "LIP": {"train": 30462, "val": 10000},
-        "KITTI": {"train": 200},
+        "KITTI": {"train": 160, "val": 40, "trainval": 200},
         "OxfordPet": {"trainval": 3680, "test": 3669},
     }
     assert dataset_info(KITTI).unlabelled_splits == {"test": 200}
@@ -94,7 +94,23 @@ def test_kitti_has_the_label_ids_of_cityscapes(tmp_path: Path) -> None:
     dataset = KITTI(tmp_path, "train")
     assert dataset[0][1].tolist() == [[0, 13], [255, 18]]  # road, car, ignored, bicycle
     assert dataset.classes[13] == "car"
-    assert dataset.notices[-1].startswith("kitti has no validation split")
+
+
+def test_kitti_holds_out_its_last_frames(tmp_path: Path) -> None:
+    layouts.kitti(tmp_path)
+    opened = {split: KITTI(tmp_path, split) for split in ("train", "val", "trainval")}
+    assert {split: [pair.name for pair in dataset.pairs] for split, dataset in opened.items()} == {
+        "train": ["000000_10", "000159_10"],
+        "val": ["000160_10"],
+        "trainval": ["000000_10", "000159_10", "000160_10"],
+    }
+    assert opened["val"].notices[-1] == "kitti's val is segctl's own choice: the benchmark has none."
+    for number in range(200):
+        layouts.photo(tmp_path / "training/image_2" / f"{number:06d}_10.png")
+        layouts.mask(tmp_path / "training/semantic" / f"{number:06d}_10.png", ((7, 26), (0, 33)))
+    published = dataset_info(KITTI).splits
+    assert published == {split: len(KITTI(tmp_path, split)) for split in published}
+    assert (dataset_info(KITTI).train_split, dataset_info(KITTI).eval_split) == ("train", "val")
 
 
 def test_a_split_without_labels_ignores_every_pixel(tmp_path: Path) -> None:
@@ -105,8 +121,8 @@ def test_a_split_without_labels_ignores_every_pixel(tmp_path: Path) -> None:
     assert mask.tolist() == dataset.mask(0).tolist() == [[255, 255], [255, 255]]
     assert dataset.notices == ("test has 1 samples here, 200 are published.",)
     assert dataset.fingerprint() == KITTI(tmp_path, "test").fingerprint()
-    with pytest.raises(DataError, match="kitti has no split 'val'; it has train and test"):
-        KITTI(tmp_path, "val")
+    with pytest.raises(DataError, match="kitti has no split 'dev'; it has train, val, trainval and test"):
+        KITTI(tmp_path, "dev")
 
 
 def test_the_first_edition_of_vistas(tmp_path: Path) -> None:
