@@ -163,7 +163,8 @@ def _refused(archive: Path, error: BaseException) -> DownloadError:
             f"{archive.name} is not unpacked: it holds {error}.",
             "An archive of a data set has no such thing: find out where it comes from.",
         )
-    return DownloadError(f"{archive} is damaged, or no archive: {error}.", "Fetch it anew, or name another source.")
+    why = str(error).strip().rstrip(".") or type(error).__name__
+    return DownloadError(f"{archive} is damaged, or no archive: {why}.", "Fetch it anew, or name another source.")
 
 
 class _Extraction:
