@@ -1,7 +1,8 @@
-"""What a device does to the pixels of a crop: the same as a data worker does, the same blur as by hand."""
+"""What a device does to the pixels of a crop: the same as a data worker does, and the same as by hand."""
 
 from __future__ import annotations
 
+import colorsys
 import itertools
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from segctl_jobs.distributed import World
 from segctl_jobs.looks import Look, apply_looks, draw_look
 
 ALONE = World(0, 1, 0, 1, torch.device("cpu"))
+DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 EVERYTHING = Augment(crop=(40, 56), brightness=0.3, contrast=0.3, saturation=0.3, hue=0.1, blur=0.5)
 
 
@@ -26,7 +28,7 @@ def batches(*, finished: bool, workers: int = 0, start: int = 0) -> list[Batch]:
     return list(training_batches(samples, StepSampler(9, 4, 1, start=start, total=4), ALONE, workers))
 
 
-def test_the_device_does_what_a_data_worker_does() -> None:
+def test_where_the_looks_are_applied_changes_nothing() -> None:
     drawn: list[Look] = []
     for done, left in zip(batches(finished=True), batches(finished=False), strict=True):
         assert done.looks is None
@@ -63,6 +65,64 @@ def gaussian(picture: np.ndarray, sigma: float) -> np.ndarray:
     return sum(
         weights[dy] * weights[dx] * padded[dy : dy + height, dx : dx + width] for dy in range(5) for dx in range(5)
     )
+
+
+def by_hand(picture: np.ndarray, look: Look) -> np.ndarray:
+    """(h, w, 3) uint8 to float: what the look does to it, by the definitions, in the order of its fields."""
+    pixels = picture.astype(float)
+
+    def mixed(other: np.ndarray | float, share: float) -> np.ndarray:
+        return np.clip(share * pixels + (1 - share) * other, 0, 255)
+
+    def grey() -> np.ndarray:
+        return pixels @ [0.299, 0.587, 0.114]  # ITU-R BT.601
+
+    if look.mirrored:
+        pixels = pixels[:, ::-1]
+    if look.brightness is not None:
+        pixels = mixed(0.0, look.brightness)
+    if look.contrast is not None:
+        pixels = mixed(float(grey().mean()), look.contrast)
+    if look.saturation is not None:
+        pixels = mixed(grey()[..., None], look.saturation)
+    if look.hue is not None:
+        turned = []
+        for color in pixels.reshape(-1, 3) / 255:
+            hue, saturation, value = colorsys.rgb_to_hsv(*color)
+            turned.append(colorsys.hsv_to_rgb((hue + look.hue) % 1, saturation, value))
+        pixels = 255 * np.array(turned).reshape(pixels.shape)
+    return pixels if look.blur is None else gaussian(pixels, look.blur)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize(
+    ("look", "most"),  # each step cuts or rounds to whole numbers, and the next ones enlarge that
+    [
+        ({"mirrored": True}, 0),
+        ({"brightness": 1.4}, 1),
+        ({"brightness": 0.6}, 1),
+        ({"contrast": 1.4}, 1.5),
+        ({"contrast": 0.6}, 1.5),
+        ({"saturation": 1.4}, 1.5),
+        ({"saturation": 0.6}, 1.5),
+        ({"hue": 0.3}, 2),
+        ({"hue": -0.3}, 2),
+        ({"mirrored": True, "brightness": 1.3, "contrast": 0.7, "saturation": 1.3, "hue": -0.1, "blur": 1.2}, 5),
+    ],
+    ids=str,
+)
+def test_a_look_is_what_its_formulas_say(look: dict[str, float], most: float, device: str) -> None:
+    picture = np.random.default_rng(5).integers(0, 256, (9, 11, 3), dtype=np.uint8)
+    picture[3:6, 4:8] = (200, 90, 30)
+    images = torch.full((1, 3, 15, 17), 7, dtype=torch.uint8)
+    images[0, :, 2:11, 4:15] = torch.from_numpy(picture).permute(2, 0, 1)
+    images = images.to(device)
+    wanted = Look(2, 4, 9, 11, **look)
+
+    apply_looks(images, [wanted])
+
+    changed = images[0, :, 2:11, 4:15].permute(1, 2, 0).cpu().numpy()
+    assert np.abs(changed - by_hand(picture, wanted)).max() <= most
 
 
 @pytest.mark.parametrize("sigma", [0.1, 0.4, 1.0, 2.0])
