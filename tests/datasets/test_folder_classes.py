@@ -37,6 +37,19 @@ def test_consecutive_values_are_class_indices(ten: Path) -> None:
     assert len(dataset_info(dataset).palette) == 3
 
 
+def test_colours_that_nobody_chose_are_told_apart(tmp_path: Path) -> None:
+    make(tmp_path, {"a": [list(range(10)), list(range(10, 20))], "b": [[0] * 10] * 2})
+    for image in (tmp_path / "images").iterdir():
+        write_image(image, (10, 2))
+    palette = np.array(Folder(tmp_path, "train").palette, int)
+    apart = [np.abs(one - other).sum() for one in palette for other in palette if (one != other).any()]
+    assert len({tuple(color) for color in palette.tolist()}) == 20
+    assert min(apart) >= 90  # of VOC's first twenty it is 64
+    assert palette.max(axis=1).min() >= 90  # none looks like the photograph in shade
+    (tmp_path / "classes.yaml").write_text(f"names: [background, {', '.join('abcdefghijklmnopqrs')}]\n")
+    assert Folder(tmp_path, "train").palette[0] == (0, 0, 0)
+
+
 def test_black_and_white_masks_are_background_and_foreground(tmp_path: Path) -> None:
     make(tmp_path, {"a": [[0, 255, 255], [0, 0, 0]], "b": [[0, 0, 0], [0, 0, 0]]})
     dataset = Folder(tmp_path, "train")

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from segctl.errors import DataError
-from segctl.plugin import voc_palette
 
 from ..labels import ColorTable, ValueTable, ranges
 from .class_file import ClassFile, Color, read_class_file
+from .colors import distinct_palette
 from .mask_scan import values_in
 
 __all__ = ["IGNORE_INDEX", "Classes", "decide_classes"]
@@ -105,7 +105,7 @@ def _declared(file: ClassFile, ignored: Sequence[int], notices: tuple[str, ...] 
         colors = ColorTable(file.colors, ignored=file.ignored_colors, ignore_index=IGNORE_INDEX)
     return Classes(
         names=file.names,
-        palette=file.colors or voc_palette(count),
+        palette=file.colors or distinct_palette(file.names),
         labels=_labels(values),
         values=ValueTable(
             dict(zip(values, range(count), strict=True)), ignored=(*ignore, *ignored), ignore_index=IGNORE_INDEX
@@ -122,7 +122,7 @@ def _thresholded(threshold: int, file: ClassFile | None, path: Path | None, igno
         )
     return Classes(
         names=file.names if file else _BINARY,
-        palette=(file and file.colors) or voc_palette(2),
+        palette=(file and file.colors) or distinct_palette(file.names if file else _BINARY),
         labels=(0, 255),
         values=ValueTable(
             {value: int(value >= threshold) for value in _without(range(256), ignored)},
