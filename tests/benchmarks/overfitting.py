@@ -61,7 +61,7 @@ STEPS = {
     "lraspp": 1500,
     "icnet": 1200,
     **dict.fromkeys(("pspnet", "denseaspp"), 800),
-    **dict.fromkeys(("fcn32s", "fcn16s", "fcn8s", "ocnet", "hrnet_ocr"), 400),
+    **dict.fromkeys(("fcn32s", "ocnet", "hrnet_ocr"), 400),
 }
 # Smaller backbones than the default ones, for machines without a GPU; for the VGG16 one that learns without ImageNet's
 # weights.
