@@ -257,7 +257,7 @@ def _tinted(pane: Pane, cell: tuple[int, int], info: DatasetInfo) -> Image.Image
     blended = Image.composite(Image.fromarray(colors[mask]), photo, _alpha(opacity[mask]))
     stripes = ignored & hatching(*mask.shape, HATCH)
     blended.paste(PAPER, mask=_alpha(stripes * 0.8))
-    blended.paste(PAPER, mask=_alpha(edges(mask, 1) * 0.5))
+    blended.paste(PAPER, mask=_alpha(edges(mask, 1) * 0.8))  # tells apart what the colours do not
     return _mounted(blended, cell)
 
 
