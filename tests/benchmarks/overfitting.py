@@ -60,6 +60,7 @@ REFERENCE = {
 STEPS = {
     "lraspp": 1500,
     "icnet": 1200,
+    "fcn16s": 320,
     **dict.fromkeys(("pspnet", "denseaspp"), 800),
     **dict.fromkeys(("fcn32s", "ocnet", "hrnet_ocr"), 400),
 }
