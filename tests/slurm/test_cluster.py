@@ -156,7 +156,7 @@ def test_programs_of_a_test_find_its_cluster(
     cluster: Cluster, segctl: Callable[..., subprocess.CompletedProcess[str]]
 ) -> None:
     seen = subprocess.run(["sinfo", "--noheader", "--format=%P"], capture_output=True, text=True, check=True).stdout
-    assert seen.split() == ["main*", "preempt", "high", "short"]
+    assert seen.split() == ["main*", "preempt", "high", "short", "brief"]
     assert segctl("--version", check=True).stdout.startswith("segctl ")
 
 
