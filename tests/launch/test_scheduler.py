@@ -113,7 +113,7 @@ def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     [
         ("sleep 5", "slurmctld does not answer"),
         ("echo 'error: Unable to contact slurm controller (connect failure)' >&2; exit 1", "slurmctld does not answer"),
-        ("echo 'squeue: error: something new' >&2; exit 1", "squeue failed: squeue: error: something new"),
+        ("echo 'squeue: error: something new' >&2; exit 1", "squeue failed: something new"),
         ("exit 7", "squeue failed"),
         ("echo 'JOBID STATE'", "squeue's answer cannot be read"),
     ],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from segctl.launch.environment import cleaned
@@ -49,13 +49,16 @@ def environment() -> dict[str, str]:
     return {**kept, "LC_ALL": "C"}
 
 
-def said_by(words: Sequence[str], *, text: str = "", seconds: float = SECONDS) -> Said:
+def said_by(
+    words: Sequence[str], *, text: str = "", seconds: float = SECONDS, variables: Mapping[str, str] = {}
+) -> Said:
     """Calls a command and waits for it; whatever becomes of it is told.
 
     Args:
         words: Command and arguments.
         text: Its standard input.
         seconds: After these it counts as not answering.
+        variables: Go on top of `environment`.
     """
     try:
         done = subprocess.run(
@@ -65,12 +68,12 @@ def said_by(words: Sequence[str], *, text: str = "", seconds: float = SECONDS) -
             encoding="utf-8",
             errors="replace",
             timeout=seconds,
-            env=environment(),
+            env={**environment(), **variables},
             start_new_session=True,  # Ctrl-C in the terminal is not meant for it
             check=False,
         )
     except FileNotFoundError:
-        return Said(_ABSENT, "", f"there is no command {words[0]} on this machine")
+        return Said(_ABSENT, "", f"there is no {words[0]} on this machine")
     except subprocess.TimeoutExpired:
         return Said(124, "", f"{words[0]} did not answer within {seconds:.0f} s")
     except OSError as error:

@@ -5,15 +5,13 @@ When they are asked, and what is kept of the answers, stands in `segctl.launch.s
 
 from __future__ import annotations
 
-import os
 import pwd
 import re
-import subprocess
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from segctl.launch.environment import cleaned
+from segctl.launch.slurm.commands import Said, said_by
 
 # Job names may hold anything, line ends too; nobody types these two.
 FIELD, RECORD = "\x1f", "\x1e"
@@ -196,38 +194,24 @@ def known_users(users: Iterable[str]) -> list[str]:
 
 
 def _ask(command: Sequence[str], timeout: float) -> str:
-    # SQUEUE_* and SACCT_* would change what is shown; the moments are asked for without a time zone.
-    unwanted = ("SQUEUE_", "SACCT_")
-    environment = {name: value for name, value in cleaned(os.environ).items() if not name.startswith(unwanted)}
-    try:
-        ended = subprocess.run(
-            command,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=max(timeout, 0.1),
-            env={**environment, "SLURM_TIME_FORMAT": "%s", "LC_ALL": "C"},
-            start_new_session=True,  # Ctrl-C in the terminal is not meant for it
-        )
-    except FileNotFoundError as error:
-        raise NoAnswerError(f"there is no {command[0]} on this machine") from error
-    except subprocess.TimeoutExpired as error:
-        raise NoAnswerError(f"{_DAEMON[command[0]]} does not answer") from error
-    except OSError as error:
-        raise NoAnswerError(f"{command[0]} cannot be run: {error.strerror}") from error
-    if ended.returncode != 0:
-        raise NoAnswerError(_complaint(command[0], ended.stderr.decode(errors="replace")))
-    return ended.stdout.decode(errors="replace")
+    # The moments are asked for without a time zone.
+    said = said_by(command, seconds=max(timeout, 0.1), variables={"SLURM_TIME_FORMAT": "%s"})
+    if said.absent:
+        raise NoAnswerError(said.err)
+    if said.code != 0:
+        raise NoAnswerError(_complaint(command[0], said))
+    return said.out
 
 
 _DAEMON = {"squeue": "slurmctld", "sacct": "slurmdbd"}
 
 
-def _complaint(command: str, errors: str) -> str:
-    if re.search(r"(?i)contact slurm controller|connect failure|timed out|connection refused", errors):
+def _complaint(command: str, said: Said) -> str:
+    if said.unreachable or re.search(r"(?i)timed out|connection refused", said.err):
         return f"{_DAEMON[command]} does not answer"
-    if "accounting storage is disabled" in errors.lower():
+    if "accounting storage is disabled" in said.err.lower():
         return "accounting is off"
-    lines = [line.strip() for line in errors.splitlines() if line.strip()]
+    lines = said.err.splitlines()
     return f"{command} failed: {lines[-1]}" if lines else f"{command} failed"
 
 
