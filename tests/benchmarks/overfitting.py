@@ -60,7 +60,8 @@ REFERENCE = {
 STEPS = {
     "lraspp": 1500,
     "icnet": 1200,
-    "fcn16s": 320,
+    "fcn16s": 560,
+    "fcn8s": 360,
     **dict.fromkeys(("pspnet", "denseaspp"), 800),
     **dict.fromkeys(("fcn32s", "ocnet", "hrnet_ocr"), 400),
 }
