@@ -6,9 +6,10 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from segctl import registry
-from segctl.errors import DataError
+from segctl.errors import DataError, PluginError, SegctlError
 
 __all__ = ["Prepared", "prepare_data"]
 
@@ -41,12 +42,12 @@ def prepare_data(
         on_progress: Called with the number of steps done and of all, at first with none done.
 
     Raises:
-        DataError: The data set is not there, its files are damaged, or a folder cannot be written.
-        PluginError: The plugin cannot be found or imported.
+        DataError: The data set is not there or not all of it, its files are damaged, or a folder cannot be written.
+        PluginError: The plugin cannot be found or imported, or fails.
     """
     entry = registry.find("datasets", dataset)
     factory = entry.load()
-    root = _root(entry, factory, Path(data_root or os.environ.get("SEGCTL_DATA") or "data"))
+    data_root = Path(data_root or os.environ.get("SEGCTL_DATA") or "data")
     steps = 0
 
     def count(done: int, total: int) -> None:
@@ -58,22 +59,31 @@ def prepare_data(
         steps += 1
 
     if hasattr(factory, "prepare"):
-        try:
-            factory.prepare(root, count)
-        except OSError as error:
-            raise DataError(
-                f"{error.filename or root} cannot be written: {error.strerror or error}.",
-                "Free some space, or copy the data to where you may write.",
-            ) from error
-    return Prepared(entry.name, root, steps)
+        _prepare(entry, factory, _begun(entry, factory, data_root), count)
+    return Prepared(entry.name, registry.dataset_root(entry, factory, data_root), steps)
 
 
-def _root(entry: registry.PluginEntry, factory: object, data_root: Path) -> Path:
-    """The data set's folder; also one in which all that `layout` names is still to be made."""
+def _prepare(entry: registry.PluginEntry, factory: Any, root: Path, on_progress: Callable[[int, int], None]) -> None:
+    try:
+        factory.prepare(root, on_progress)
+    except SegctlError:
+        raise
+    except OSError as error:
+        raise DataError(
+            f"{error.filename or root} cannot be written: {error.strerror or error}.",
+            "Free some space, or copy the data to where you may write.",
+        ) from error
+    except Exception as error:  # a stranger's code
+        why = f"{type(error).__name__}: {error}"
+        raise PluginError(f"Data set {entry.name!r} fails to prepare its files: {why}.") from error
+
+
+def _begun(entry: registry.PluginEntry, factory: Any, data_root: Path) -> Path:
+    """The data set's folder, although of what `layout` names some may be still to be made."""
     try:
         return registry.dataset_root(entry, factory, data_root)
     except DataError:
         own = registry.dataset_home(entry, factory, data_root)
-        if not hasattr(factory, "prepare") or not own.is_dir():
+        if not own.is_dir():
             raise
         return own

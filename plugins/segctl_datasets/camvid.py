@@ -70,7 +70,7 @@ class CamVid(PairDataset):
     @classmethod
     def prepare(cls, root: Path, progress: Callable[[int, int], None]) -> None:
         """Links what the archive holds two folders down to where it is read."""
-        link_up(root, _UNPACKED, _PARTS, progress)
+        link_up(root, _UNPACKED, cls.layout, progress)
 
     def __init__(self, root: Path, split: str) -> None:
         check_split("camvid", split, self.splits)

