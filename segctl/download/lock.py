@@ -42,7 +42,7 @@ class Timing:
             keeps what it knows of a file's time.
     """
 
-    look: float = 0.5
+    look: float = 0.2
     beat: float = 10.0
     silent: float = 75.0
 

@@ -21,9 +21,9 @@ class Patience:
         asked: Seconds that a server may ask for; one that wants more is given up.
     """
 
-    failures: int = 9
+    failures: int = 10
     unreachable: int = 3
-    first: float = 0.25
+    first: float = 0.1
     longest: float = 60.0
     asked: float = 900.0
 

@@ -53,7 +53,7 @@ class Served:
 
 @dataclass
 class Asked:
-    """A request, and what was sent: `sent` bytes of the body, from `start` on."""
+    """A request, and what was sent: `sent` bytes of the body, from `start` on. `at` and `until` are monotonic."""
 
     method: str
     path: str
@@ -63,6 +63,7 @@ class Asked:
     start: int = 0
     sent: int = 0
     secure: bool = False
+    until: float = 0.0
 
 
 class Server(ThreadingHTTPServer):
@@ -123,6 +124,7 @@ def serving(seed: int = 0) -> Iterator[Server]:
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # else a body waits for the acknowledgement of its headers
     server: Server
 
     def log_message(self, format: str, *args: Any) -> None:
@@ -206,6 +208,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header(name, text)
         self.end_headers()
         self._body(asked, served, body if cut is None else body[:cut], chunked=served.length == "none")
+        asked.until = time.monotonic()
         if cut is not None or (isinstance(served.length, int) and served.length != len(served.content)):
             self._hang_up()
 

@@ -15,6 +15,7 @@ from planted import facts, noise, zipped
 from server import Server
 
 import segctl
+from segctl.cli.app import main
 
 ZIP = zipped({"toy/photo.jpg": noise(600_000)})
 SEGCTL = [sys.executable, "-m", "segctl.cli"]
@@ -87,26 +88,21 @@ def test_what_fails_in_a_job_is_the_users_to_mend(toy: None, server: Server, dat
     assert "Traceback" not in done.stderr
 
 
-def test_what_cannot_succeed_is_refused_before(toy: None, data: Path) -> None:
-    done = program("download", "lip", "--data-root", data, "--on", "local")
+def test_what_cannot_succeed_is_refused_before(toy: None, data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["download", "lip", "--data-root", str(data), "--on", "local"]) == 1
 
-    assert done.returncode == 1
-    assert "with a browser" in done.stderr
+    assert "with a browser" in capsys.readouterr().err
     assert not Path(os.environ["SEGCTL_RUNS"]).exists()
 
 
-def test_a_profile_that_is_not_there_is_told(toy: None, data: Path) -> None:
-    done = program("download", "toy", "--data-root", data, "--on", "datanode")
-
-    assert done.returncode == 1
-    assert "datanode" in done.stderr
+def test_a_profile_that_is_not_there_is_told(toy: None, data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["download", "toy", "--data-root", str(data), "--on", "datanode"]) == 1
+    assert "datanode" in capsys.readouterr().err
 
 
-def test_only_a_job_can_be_detached(toy: None) -> None:
-    done = program("download", "toy", "--detach")
-
-    assert done.returncode == 1
-    assert done.stderr == "error: --detach: without --on the download is not a job. Add --on local.\n"
+def test_only_a_job_can_be_detached(toy: None, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["download", "toy", "--detach"]) == 1
+    assert capsys.readouterr().err == "error: --detach: without --on the download is not a job. Add --on local.\n"
 
 
 @pytest.mark.slow

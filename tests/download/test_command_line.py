@@ -92,11 +92,11 @@ def test_neither_torch_nor_numpy_is_needed(toy: Server, data: Path) -> None:
 
 
 def test_ctrl_c_ends_it_and_the_same_command_goes_on(toy: Server, data: Path) -> None:
-    toy.files["/toy.zip"].pace = 0.1
+    toy.files["/toy.zip"].pace = 0.05
     words = [*COMMAND, "toy", "--data-root", str(data)]
     process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 30
-    while toy.sent("/toy.zip") < 150_000:
+    while toy.sent("/toy.zip") < 100_000:
         assert time.monotonic() < deadline
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
@@ -151,7 +151,7 @@ class Screen:
 
 
 def test_a_terminal_sees_a_bar_with_rate_and_time_left(toy: Server, data: Path) -> None:
-    toy.files["/toy.zip"].pace = 0.04
+    toy.files["/toy.zip"].pace = 0.02
 
     seen = Screen("toy", "--data-root", str(data)).end()
 

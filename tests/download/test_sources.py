@@ -58,7 +58,12 @@ def test_a_mirror_is_verified_too(server: Server, published: Install, data: Path
     assert result.files[0].source == f"{server.url}/far/toy.zip"
 
 
-def test_shipped_data_sets_take_nothing_from_a_mirror_but_what_was_published(server: Server, data: Path) -> None:
+def test_shipped_data_sets_take_nothing_from_a_mirror_but_what_was_published(
+    server: Server, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("http_proxy", "https_proxy"):  # so that the published addresses are out of reach
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
     server.serve("/near/SBU-shadow.zip", ZIP)
 
     with pytest.raises(DownloadError, match=r"SBU-shadow.zip cannot be fetched: .*its sha256 is"):

@@ -147,14 +147,14 @@ def test_an_owner_on_another_machine_counts_as_long_as_it_gives_signs_of_life(tm
     ended = threading.Event()
 
     def beat() -> None:
-        while not ended.wait(0.1):
+        while not ended.wait(0.05):
             os.utime(owner)
 
     thread = threading.Thread(target=beat)
     thread.start()
     told: list[str] = []
     with pytest.raises(StoppedError):
-        wait(tmp_path / "lock", told, seconds=1.5)
+        wait(tmp_path / "lock", told, seconds=0.9)
     assert told == ["process 7 on n7"]
     ended.set()
     thread.join()

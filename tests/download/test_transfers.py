@@ -268,10 +268,10 @@ def test_a_server_in_trouble_is_asked_again(server: Server, published: Install, 
 
 
 def test_a_busy_server_is_left_alone_for_as_long_as_it_says(server: Server, published: Install, data: Path) -> None:
-    published(facts(server.serve("/toy.zip", ZIP, first=[(429, {"Retry-After": "2"})]), ZIP))
+    published(facts(server.serve("/toy.zip", ZIP, first=[(429, {"Retry-After": "1"})]), ZIP))
 
     assert fetch(data).complete
-    assert server.asked[1].at - server.asked[0].at >= 2.0
+    assert server.asked[1].at - server.asked[0].at >= 1.0
 
 
 def test_redirects_are_followed_with_the_range(server: Server, published: Install, data: Path) -> None:
@@ -349,8 +349,7 @@ def test_several_files_at_a_time(server: Server, published: Install, data: Path)
     published(*archives)
 
     assert fetch(data).complete
-    starts = [each.at for each in server.asked]
-    assert max(starts) - min(starts) < 0.2  # each takes a quarter of a second and more
+    assert max(each.at for each in server.asked) < min(each.until for each in server.asked)
 
 
 def test_one_file_of_two_data_sets_is_fetched_once(
@@ -428,6 +427,6 @@ def test_a_server_that_always_begins_anew_and_breaks_off_is_given_up(server: Ser
         patience=Patience(first=0.001),
     )
 
-    with pytest.raises(DownloadError, match="9 times in a row"):
+    with pytest.raises(DownloadError, match="10 times in a row"):
         transfer.run()
-    assert 10 <= len(server.asked) <= 20
+    assert 11 <= len(server.asked) <= 20
