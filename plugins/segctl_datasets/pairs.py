@@ -197,7 +197,7 @@ def refuse_missing(root: Path, pairs: Sequence[Pair], why: str) -> None:
     folders: dict[str, set[str]] = {}
     missing = []
     for path in (path for pair in pairs for path in (pair.image, pair.mask) if path):
-        folder, name = os.path.split(path)
+        folder, _, name = path.rpartition("/")
         if folder not in folders:
             folders[folder] = _names_in(root / folder)
         if name not in folders[folder]:

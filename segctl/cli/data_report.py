@@ -60,7 +60,7 @@ def _splits(report: DataReport, width: int) -> Text:
 
 
 def _split(split: SplitReport) -> Row:
-    from segctl.data_record import brief
+    from segctl.data_record import letters
 
     labelled = sum(count.pixels for count in split.classes.values())
     pixels = labelled + split.ignored
@@ -74,7 +74,7 @@ def _split(split: SplitReport) -> Row:
             _channels(split.mean),
             _channels(split.deviation),
             output.percent(split.ignored / pixels) if pixels else NOTHING,
-            brief({split.name: split.digest}).rpartition(" ")[2],
+            letters(split.digest),
         )
     )
 
