@@ -6,15 +6,12 @@ are all that is wanted. JPEG by libjpeg-turbo, which is Pillow's, too, but witho
 
 from __future__ import annotations
 
+import functools
 import struct
 import zlib
+from types import ModuleType
 
 import numpy as np
-
-try:
-    from kornia_rs import io as kornia_io
-except ImportError:  # no wheel for this platform: Pillow does everything
-    kornia_io = None
 
 __all__ = ["decode_png", "decode_rgb"]
 
@@ -34,8 +31,6 @@ def decode_rgb(content: bytes, *, first: tuple[int, tuple[int, int]] | None = No
         first: Only the first rows, as many as the first number says, of a picture whose (height, width) is the second;
             then None, too, where the file has another size, or all of it would have to be decoded.
     """
-    if kornia_io is None:
-        return None
     if content.startswith(_PNG):
         return decode_png(content, "rgb", first=first)
     return _decode_jpeg(content) if content.startswith(_JPEG) and first is None else None
@@ -43,7 +38,8 @@ def decode_rgb(content: bytes, *, first: tuple[int, tuple[int, int]] | None = No
 
 def decode_png(content: bytes, mode: str, *, first: tuple[int, tuple[int, int]] | None = None) -> np.ndarray | None:
     """As `decode_rgb`, of a PNG file alone; with the mode "mono", (H, W) uint8 grey values or palette indices."""
-    if kornia_io is None or len(content) < _AFTER_HEADER:
+    kornia = _kornia()
+    if kornia is None or len(content) < _AFTER_HEADER:
         return None
     signature, _, kind, width, height, depth, color_type, _, _, interlaced = _HEADER.unpack_from(content)
     if (signature, kind, depth) != (_PNG, b"IHDR", 8) or color_type not in _MODES[mode]:
@@ -57,10 +53,20 @@ def decode_png(content: bytes, mode: str, *, first: tuple[int, tuple[int, int]] 
         if rows < height:
             content, height = _shortened(content, rows), rows
     try:
-        pixels: np.ndarray = kornia_io.decode_image_png_u8(content, (height, width), mode)
+        pixels: np.ndarray = kornia.decode_image_png_u8(content, (height, width), mode)
     except Exception:  # it raises nothing narrower; what is wrong, Pillow will tell
         return None
     return pixels if mode == "rgb" else pixels[..., 0]
+
+
+@functools.cache
+def _kornia() -> ModuleType | None:
+    """Imported with the first file, not with a data set: what only reads its facts does without."""
+    try:
+        from kornia_rs import io
+    except ImportError:  # no wheel for this platform: Pillow does everything
+        return None
+    return io
 
 
 def _shortened(content: bytes, rows: int) -> bytes:
@@ -70,7 +76,10 @@ def _shortened(content: bytes, rows: int) -> bytes:
 
 
 def _decode_jpeg(content: bytes) -> np.ndarray | None:
-    decoder = kornia_io.ImageDecoder()
+    kornia = _kornia()
+    if kornia is None:
+        return None
+    decoder = kornia.ImageDecoder()
     try:
         size = decoder.read_header(content)
         pixels: np.ndarray | None = decoder.decode(content) if size.width * size.height <= _MOST_PIXELS else None

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -66,6 +68,19 @@ def test_real_files_are_read_as_pillow_reads_them(test_data: Path) -> None:
                 fast += decode_png(path.read_bytes(), "mono") is not None
                 assert np.array_equal(read_mask(path), np.asarray(picture)), path
     assert fast > 5
+
+
+def test_without_kornia_pillow_does_it_all(test_data: Path, tmp_path: Path) -> None:
+    image, mask = (next((test_data / "camvid" / folder).iterdir()) for folder in ("val", "valannot"))
+    code = (
+        "import sys; sys.modules['kornia_rs'] = None; import numpy as np; from pathlib import Path;"
+        "from segctl_datasets.reading import read_image, read_mask;"
+        "np.savez(sys.argv[1], image=read_image(Path(sys.argv[2])), mask=read_mask(Path(sys.argv[3])))"
+    )
+    subprocess.run([sys.executable, "-c", code, tmp_path / "read.npz", image, mask], check=True)
+    with np.load(tmp_path / "read.npz") as read:
+        assert np.array_equal(read["image"], np.asarray(Image.open(image)))
+        assert np.array_equal(read["mask"], np.asarray(Image.open(mask)))
 
 
 def test_an_orientation_in_a_text_is_seen(tmp_path: Path) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
@@ -119,6 +121,16 @@ def test_an_archive_has_a_name() -> None:
 def test_facts_survive_a_checkpoint(name: str) -> None:
     info = facts(name)
     assert dataset_info(SimpleNamespace(**asdict(info))) == info
+
+
+def test_facts_are_read_without_what_only_files_need() -> None:
+    """The packages that decode, and those of the extra `datasets`, as `segctl plugins show` goes through them."""
+    code = (
+        "import sys; from segctl import registry; from segctl.plugin import dataset_info;"
+        "[dataset_info(e.load()) for e in registry.discover('datasets') if e.distribution == 'segctl'];"
+        "print({'kornia_rs', 'scipy', 'pycocotools', 'torch'} & set(sys.modules))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "set()\n"
 
 
 def test_camvid_is_linked_to_where_it_is_read(tmp_path: Path) -> None:
