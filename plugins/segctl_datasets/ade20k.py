@@ -92,8 +92,7 @@ class ADE20K(PairDataset):
         else:
             images, masks = (f"{_FOLDER}/{part}/{_FOLDER_OF[split]}" for part in ("images", "annotations"))
             pairs = pairs_by_stem(Path(root), images, ".jpg", masks, ".png")
-        table = ValueTable({value: index for index, value in enumerate(self.labels)}, ignored=[0])
-        super().__init__(root, split, pairs, table)
+        super().__init__(root, split, pairs, ValueTable.of_labels(self.labels, ignored=[0]))
 
     def submission_path(self, index: int) -> str:
         return f"{self.name(index)}.png"

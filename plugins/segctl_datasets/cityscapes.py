@@ -119,8 +119,7 @@ class Cityscapes(PairDataset):
             for city, frame in frames
         ]
         refuse_missing(Path(root), pairs, f"the mask of an image in {images}")
-        classes = {label: index for index, label in enumerate(self.labels)}
-        super().__init__(root, split, pairs, ValueTable(classes, ignored=LABEL_IDS))
+        super().__init__(root, split, pairs, ValueTable.of_labels(self.labels, ignored=LABEL_IDS))
 
     def submission_path(self, index: int) -> str:
         """The server takes any name that begins with the frame's (cityscapesScripts, getPrediction)."""

@@ -53,7 +53,6 @@ class KITTI(PairDataset):
         pairs = pairs_by_stem(Path(root), f"{folder}/image_2", ".png", masks, ".png")
         if split in ("train", "val"):
             pairs = [pair for pair in pairs if (pair.name >= _FIRST_HELD_OUT) == (split == "val")]
-        classes = {label: index for index, label in enumerate(self.labels)}
-        super().__init__(root, split, pairs, ValueTable(classes, ignored=LABEL_IDS))
+        super().__init__(root, split, pairs, ValueTable.of_labels(self.labels, ignored=LABEL_IDS))
         if split == "val":
             self.notices += ("kitti's val is segctl's own choice: the benchmark has none.",)

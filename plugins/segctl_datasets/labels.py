@@ -38,9 +38,10 @@ class ValueTable:
         self._class_of = np.where(self._refused, self._mark or 0, table).astype(np.uint8)
 
     @classmethod
-    def as_stored(cls, num_classes: int, ignore_index: int) -> ValueTable:
-        """Stored values are the class indices, or `ignore_index`."""
-        return cls({index: index for index in range(num_classes)}, ignored=[ignore_index], ignore_index=ignore_index)
+    def of_labels(cls, labels: Iterable[int], *, ignored: Iterable[int] = (), ignore_index: int = 255) -> ValueTable:
+        """The stored value of each class is given, in the order of the class indices."""
+        classes = {value: index for index, value in enumerate(labels)}
+        return cls(classes, ignored=ignored, ignore_index=ignore_index)
 
     def to_classes(self, values: np.ndarray, path: Path) -> np.ndarray:
         """(H, W) uint8 stored values -> (H, W) uint8 class indices.

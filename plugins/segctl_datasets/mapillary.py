@@ -69,5 +69,4 @@ class Mapillary(PairDataset):
         folder = _FOLDER_OF[split]
         masks = f"{folder}/v1.2/labels" if split in self.splits else None
         pairs = pairs_by_stem(Path(root), f"{folder}/images", ".jpg", masks, ".png")
-        table = ValueTable({index: index for index in range(len(self.classes))}, ignored=[_UNLABELED])
-        super().__init__(root, split, pairs, table)
+        super().__init__(root, split, pairs, ValueTable.of_labels(range(len(self.classes)), ignored=[_UNLABELED]))

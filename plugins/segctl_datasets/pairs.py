@@ -47,7 +47,9 @@ class PairDataset:
         self.split = split
         self.pairs = tuple(pairs)
         self.notices: tuple[str, ...] = ()
-        self._table = table or ValueTable.as_stored(len(self.classes), self.ignore_index)
+        self._table = table or ValueTable.of_labels(
+            range(len(self.classes)), ignored=[self.ignore_index], ignore_index=self.ignore_index
+        )
         published = {**self.splits, **self.unlabelled_splits}.get(split)
         if published is not None and published != len(self.pairs):
             self.notices += (f"{split} has {len(self.pairs)} samples here, {published} are published.",)

@@ -67,7 +67,7 @@ class PascalVOC(PairDataset):
     train_split = "train"
     eval_split = "val"
     home = "pascal_voc"
-    layout = (f"{_FOLDER}/JPEGImages", f"{_FOLDER}/SegmentationClass", f"{_FOLDER}/ImageSets/Segmentation")
+    layout = VOC_ARCHIVE.provides
     licence = "Annotations free for research; the photographs under Flickr's terms of use."
     citation = "Everingham et al.: The PASCAL Visual Object Classes challenge: a retrospective. IJCV 2015."
     homepage = "http://host.robots.ox.ac.uk/pascal/VOC/voc2012/"

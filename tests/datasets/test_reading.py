@@ -166,7 +166,7 @@ def test_stored_values_become_classes() -> None:
 
 
 def test_undeclared_values_are_named_with_the_file() -> None:
-    table = ValueTable.as_stored(3, 255)
+    table = ValueTable.of_labels(range(3), ignored=[255])
     mask = np.array([[0, 1, 2, 255], [3, 3, 77, 0]], np.uint8)
     with pytest.raises(DataError) as raised:
         table.to_classes(mask, Path("masks/a.png"))

@@ -60,5 +60,4 @@ class COCOStuff(PairDataset):
     def __init__(self, root: Path, split: str) -> None:
         check_split("coco_stuff", split, self.splits)
         pairs = pairs_by_stem(Path(root), f"{split}2017", ".jpg", f"stuffthingmaps/{split}2017", ".png")
-        table = ValueTable({value: index for index, value in enumerate(self.labels)}, ignored=[255])
-        super().__init__(root, split, pairs, table)
+        super().__init__(root, split, pairs, ValueTable.of_labels(self.labels, ignored=[255]))

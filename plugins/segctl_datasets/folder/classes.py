@@ -95,8 +95,7 @@ def _could_be_binary(file: ClassFile) -> bool:
 
 
 def _declared(file: ClassFile, ignored: Sequence[int], notices: tuple[str, ...] = ()) -> Classes:
-    count = len(file.names)
-    values = file.values or tuple(range(count))
+    values = file.values or tuple(range(len(file.names)))
     ignore = file.ignore
     if ignore is None:
         ignore = () if IGNORE_INDEX in values else (IGNORE_INDEX,)
@@ -107,9 +106,7 @@ def _declared(file: ClassFile, ignored: Sequence[int], notices: tuple[str, ...] 
         names=file.names,
         palette=file.colors or distinct_palette(file.names),
         labels=_labels(values),
-        values=ValueTable(
-            dict(zip(values, range(count), strict=True)), ignored=(*ignore, *ignored), ignore_index=IGNORE_INDEX
-        ),
+        values=ValueTable.of_labels(values, ignored=(*ignore, *ignored), ignore_index=IGNORE_INDEX),
         colors=colors,
         notices=notices,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -69,14 +69,8 @@ class Folder(PairDataset):
         exif: Literal["auto", "upright", "stored"] = "auto",
     ) -> None:
         root = Path(root)
-        if not 0 < val_fraction < 1:
-            raise DataError(f"The option val_fraction is {val_fraction}, but must lie between 0 and 1.")
-        if threshold is not None and not 1 <= threshold <= 255:
-            raise DataError(f"The option threshold is {threshold}, but must lie between 1 and 255.")
         ignored = (ignore,) if isinstance(ignore, int) else tuple(ignore)
-        for value in ignored:
-            if not 0 <= value <= 255:
-                raise DataError(f"The option ignore has {value}, but values of masks must lie between 0 and 255.")
+        _refuse_out_of_range(val_fraction, threshold, ignored)
         images = images_in(root)
         masks = Masks(root, mask_suffix, lossy=threshold is not None)
         splits = find_splits(root, images, val_fraction)
@@ -128,6 +122,16 @@ class Folder(PairDataset):
             "Say --dataset.exif upright if the masks were drawn on the picture as it is shown (labelme, CVAT and "
             "OpenCV do so), or --dataset.exif stored.",
         )
+
+
+def _refuse_out_of_range(val_fraction: float, threshold: int | None, ignored: Sequence[int]) -> None:
+    if not 0 < val_fraction < 1:
+        raise DataError(f"The option val_fraction is {val_fraction}, but must lie between 0 and 1.")
+    if threshold is not None and not 1 <= threshold <= 255:
+        raise DataError(f"The option threshold is {threshold}, but must lie between 1 and 255.")
+    for value in ignored:
+        if not 0 <= value <= 255:
+            raise DataError(f"The option ignore has {value}, but values of masks must lie between 0 and 255.")
 
 
 def _no_split(root: Path, split: str, splits: Splits) -> DataError:
