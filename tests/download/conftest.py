@@ -7,9 +7,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from planted import plant
+from planted import Unpack, plant
 from server import Server, serving
 
+from segctl.download.stopping import Stop
+from segctl.download.unpack import Unpacked, unpack
 from segctl.plugin import Archive
 
 
@@ -49,3 +51,21 @@ def published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., 
         return folder
 
     return install
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return tmp_path / "data" / "toy"
+
+
+@pytest.fixture
+def run(tmp_path: Path, root: Path) -> Unpack:
+    """Unpacks bytes as an archive."""
+
+    def unpacked(content: bytes, name: str = "toy.archive", **how: object) -> Unpacked:
+        archive = tmp_path / name
+        archive.write_bytes(content)
+        given = {"key": name, "digest": "d" * 12, "report": lambda done, total: None, "stop": Stop(), **how}
+        return unpack(archive, root, **given)  # type: ignore[arg-type]
+
+    return unpacked

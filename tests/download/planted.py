@@ -1,4 +1,4 @@
-"""Archives to serve, and data sets that are published as them, installed as a distribution of their own."""
+"""Archives to serve and to unpack, and data sets, installed as a distribution, that are published as such archives."""
 
 from __future__ import annotations
 
@@ -8,10 +8,16 @@ import itertools
 import random
 import tarfile
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+import segctl
+from segctl.download import Downloaded
+from segctl.download.unpack import Unpacked
 from segctl.plugin import Archive
+
+Install = Callable[..., str]  # the fixture `published`
+Unpack = Callable[..., Unpacked]  # the fixture `run`
 
 _NUMBERS = itertools.count()
 
@@ -42,8 +48,14 @@ def tar_of(files: Mapping[str, bytes], mode: str = "w:gz") -> bytes:
     return tarred([(tarfile.TarInfo(name), content) for name, content in files.items()], mode)
 
 
-def zip_of_folder(folder: Path) -> bytes:
-    return zipped({path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(folder.rglob("*.*"))})
+def member(name: str, kind: bytes = tarfile.REGTYPE, target: str = "", mode: int = 0o644) -> tarfile.TarInfo:
+    info = tarfile.TarInfo(name)
+    info.type, info.linkname, info.mode = kind, target, mode
+    return info
+
+
+def tar(*members: tarfile.TarInfo | tuple[tarfile.TarInfo, bytes]) -> bytes:
+    return tarred([each if isinstance(each, tuple) else (each, b"") for each in members])
 
 
 def facts(url: str, content: bytes, **more: object) -> Archive:
@@ -75,3 +87,24 @@ def plant(
     ]
     (folder / f"{module}.py").write_text("\n".join(["from segctl.plugin import Archive\n", *classes]))
     return str(folder)
+
+
+PHOTO = noise(600_000)
+ZIP = zipped({"toy/photo.jpg": PHOTO, "toy/list.txt": b"photo\n"})
+OTHER = zipped({"toy/photo.jpg": noise(600_000, seed=2), "toy/list.txt": b"photo\n"})
+
+
+def fetch(data: Path, **how: object) -> Downloaded:
+    """Downloads `toy`."""
+    (result,) = segctl.download("toy", data_root=data, **how)  # type: ignore[arg-type]
+    return result
+
+
+def is_whole(data: Path) -> bool:
+    return (data / "toy/toy/photo.jpg").read_bytes() == PHOTO
+
+
+def visible(root: Path) -> list[str]:
+    """All below the root, but for what segctl keeps there for itself."""
+    found = (path.relative_to(root).as_posix() for path in sorted(root.rglob("*")))
+    return [path for path in found if not path.startswith(".download")]

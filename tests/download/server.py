@@ -10,7 +10,7 @@ import ssl
 import struct
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -249,13 +249,3 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             with contextlib.suppress(OSError):
                 self.connection.shutdown(socket.SHUT_RDWR)
-
-
-def fetched_twice(asked: Sequence[Asked]) -> int:
-    """Bytes of a file that were sent although an earlier response had sent them in full."""
-    seen, twice = 0, 0
-    for each in asked:
-        end = each.start + each.sent
-        twice += max(0, min(seen, end) - each.start)
-        seen = max(seen, end)
-    return twice

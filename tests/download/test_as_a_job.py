@@ -7,17 +7,15 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from planted import facts, noise, zipped
+from planted import ZIP, Install, facts, is_whole
 from server import Server
 
 import segctl
 from segctl.cli.app import main
 
-ZIP = zipped({"toy/photo.jpg": noise(600_000)})
 SEGCTL = [sys.executable, "-m", "segctl.cli"]
 
 
@@ -27,7 +25,7 @@ def program(*words: str | Path) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.fixture
-def toy(server: Server, published: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
+def toy(server: Server, published: Install, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", published(facts(server.serve("/toy.zip", ZIP, pace=0.01), ZIP)))
 
 
@@ -36,7 +34,7 @@ def test_a_job_is_followed_to_its_end(toy: None, server: Server, data: Path) -> 
     done = program("download", "toy", "--data-root", data, "--on", "local")
 
     assert done.returncode == 0, done.stderr
-    assert (data / "toy/toy/photo.jpg").read_bytes() == noise(600_000)
+    assert is_whole(data)
     (run,) = segctl.status()
     assert (run.kind, run.state, run.dataset) == ("download", "COMPLETED", "download-toy")
     assert any("toy is complete in" in line for line in segctl.logs(run.id))

@@ -4,23 +4,19 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from planted import facts, noise, zipped
+from planted import ZIP, Install, facts
 from server import Server
 
 import segctl
 from segctl.download.session import Session, from_netrc, is_downgraded, is_private
 from segctl.errors import DownloadError
 
-ZIP = zipped({"toy/photo.jpg": noise(100_000)})
 MD5 = hashlib.md5(ZIP).hexdigest()
 ACCOUNT = ("somebody", "correct horse")
-
-Install = Callable[..., str]
 
 
 @pytest.fixture

@@ -9,11 +9,10 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from planted import facts, noise, zipped
+from planted import ZIP, Install, facts, is_whole
 from server import Server
 
 import segctl
@@ -21,10 +20,7 @@ from segctl.download.lock import Timing, held
 from segctl.download.stopping import Stop, StoppedError
 from segctl.errors import DataError, DownloadError, SegctlError
 
-ZIP = zipped({"toy/photo.jpg": noise(600_000)})
 QUICK = Timing(look=0.02, beat=0.05, silent=0.5)
-
-Install = Callable[..., str]
 
 
 def test_two_at_once_fetch_every_byte_once(
@@ -38,7 +34,7 @@ def test_two_at_once_fetch_every_byte_once(
 
     assert [process.returncode for process in processes] == [0, 0, 0], said
     assert server.sent("/toy.zip") == len(ZIP)
-    assert (data / "toy/toy/photo.jpg").read_bytes() == noise(600_000)
+    assert is_whole(data)
     assert sum("toy.zip is being fetched by process" in each for each in said) == 2
     assert not (data / ".archives").exists()
 
