@@ -65,6 +65,7 @@ def isolated_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setenv("SEGCTL_STATE_DIR", str(tmp_path / "state"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))  # profiles
+    monkeypatch.setenv("COLUMNS", "200")  # where a table breaks its lines must not depend on the length of tmp_path
 
 
 @pytest.fixture
