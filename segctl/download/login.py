@@ -14,12 +14,13 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, urljoin, urlsplit
 
-from segctl.download.transfer import CONNECT_SECONDS, SILENT_SECONDS, new_session, shown
+import requests
+
+from segctl.download.address import is_downgraded, is_private, same_server, shown
+from segctl.download.session import Session, from_netrc
 from segctl.errors import DownloadError, PluginError, listing
 
 if TYPE_CHECKING:
-    import requests
-
     from segctl.plugin import Archive
 
 __all__ = ["Ask", "Credentials", "Logins", "credentials_for", "known_login"]
@@ -46,8 +47,6 @@ def credentials_for(login: str, host: str, ask: Ask) -> Credentials:
     Raises:
         DownloadError: They are nowhere.
     """
-    from segctl.download.session import from_netrc
-
     user, password = (os.environ.get(name, "") for name in _VARIABLES[login])
     found = (user, password) if user and password else from_netrc(host) or ask(host)
     if found is None:
@@ -88,7 +87,7 @@ class Logins:
             self._credentials[host] = credentials_for(archive.login, host, ask)
         return self._credentials[host]
 
-    def session(self, archive: Archive, url: str, *, anew: bool) -> requests.Session:
+    def session(self, archive: Archive, url: str, *, anew: bool) -> Session:
         """A session that may fetch `url`, which is the archive's own. No person is asked here: see `gather`.
 
         Args:
@@ -100,7 +99,7 @@ class Logins:
             DownloadError: The login is refused, or name and password are nowhere.
             requests.RequestException: The server cannot be reached.
         """
-        session = new_session(url)
+        session = Session(url)
         with self._lock:
             if anew or url_root(url) not in self._cookies:
                 _log_in(session, url, self._credentials_of(archive, lambda host: None))
@@ -116,8 +115,6 @@ def url_root(url: str) -> str:
 
 
 def _refuse_open_line(url: str) -> None:
-    from segctl.download.session import is_private
-
     if not is_private(url):
         raise DownloadError(
             f"{shown(url)} wants a login, but its address is not https: a password would be sent in the open.",
@@ -125,12 +122,12 @@ def _refuse_open_line(url: str) -> None:
         )
 
 
-def _log_in(session: requests.Session, url: str, credentials: Credentials) -> None:
+def _log_in(session: Session, url: str, credentials: Credentials) -> None:
     user, password = credentials
     form = {"username": user, "password": password, "submit": "Login"}
     address = urljoin(url, "/login")
     for _ in range(2):
-        response = session.post(address, data=form, allow_redirects=False, timeout=(CONNECT_SECONDS, SILENT_SECONDS))
+        response = session.post(address, data=form, allow_redirects=False)
         response.close()
         onward = urljoin(address, response.headers.get("Location", ""))
         if response.status_code in (301, 307, 308) and urlsplit(onward).path.rstrip("/") == "/login":
@@ -149,8 +146,6 @@ def _log_in(session: requests.Session, url: str, credentials: Credentials) -> No
 
 def _refuse_elsewhere(address: str, onward: str) -> None:
     """A password goes to the server that it is for, and no less safely than was begun."""
-    from segctl.download.session import is_downgraded, same_server
-
     if is_downgraded(address, onward) or not same_server(address, onward):
         raise DownloadError(
             f"{shown(address)} leads on to {shown(onward)}: name and password are not sent there.",
@@ -158,13 +153,13 @@ def _refuse_elsewhere(address: str, onward: str) -> None:
         )
 
 
-def _refuse_another_file(session: requests.Session, archive: Archive, url: str) -> None:
+def _refuse_another_file(session: Session, archive: Archive, url: str) -> None:
     """Asks for the server's own checksum: a file that has been replaced is not fetched for hours to find that out."""
     package = parse_qs(urlsplit(url).query).get("packageID")
     if not package or not archive.md5:
         return
     address = urljoin(url, f"/md5-sum/?packageID={package[0]}")
-    response = session.get(address, timeout=(CONNECT_SECONDS, SILENT_SECONDS))
+    response = session.get(address)
     said = _MD5.search(response.text) if response.status_code == 200 else None
     if said is not None and said[0].lower() != archive.md5.lower():
         raise DownloadError(

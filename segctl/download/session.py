@@ -6,7 +6,6 @@ http too. Here it is looked up for the exact host that was asked for, and sent b
 
 from __future__ import annotations
 
-import ipaddress
 import netrc
 import os
 from pathlib import Path
@@ -16,37 +15,16 @@ from urllib.parse import urlsplit
 import requests
 from requests.auth import HTTPBasicAuth
 
-__all__ = ["DowngradedError", "Session", "from_netrc", "is_downgraded", "is_private", "same_server"]
+from segctl import __version__
+from segctl.download.address import is_downgraded, is_private, same_server
+
+__all__ = ["DowngradedError", "Session", "from_netrc"]
+
+_TIMEOUT = (20.0, 60.0)  # seconds: to connect, and without a byte
 
 
 class DowngradedError(requests.exceptions.RequestException):
     """A redirect leads from where nobody listens to where everybody can."""
-
-
-def is_private(url: str) -> bool:
-    """Whether nobody listens on the way: https, or this very machine."""
-    host = urlsplit(url).hostname or ""
-    if urlsplit(url).scheme == "https" or host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-def is_downgraded(url: str, onward: str) -> bool:
-    """Whether a secret that may be sent to `url` may not be sent to `onward`, where that leads."""
-    return not is_private(onward) or (urlsplit(url).scheme == "https" and urlsplit(onward).scheme != "https")
-
-
-def same_server(url: str, other: str) -> bool:
-    """Whether two addresses are of one host and port; http and https have different ones unless they say otherwise."""
-    return _server(url) == _server(other)
-
-
-def _server(url: str) -> tuple[str, int | None]:
-    parts = urlsplit(url)
-    return parts.hostname or "", parts.port or {"https": 443, "http": 80}.get(parts.scheme)
 
 
 def from_netrc(host: str) -> tuple[str, str] | None:
@@ -60,7 +38,9 @@ def from_netrc(host: str) -> tuple[str, str] | None:
 
 
 class Session(requests.Session):
-    """Follows redirects; takes proxies and certificates from the environment, and ~/.netrc as the module says.
+    """Says who is asking, gives up a silent server, and follows redirects.
+
+    Proxies and certificates are taken from the environment, ~/.netrc as the module says.
 
     Args:
         login: An address behind a login, if it is for one. Cookies are as good as a password then: no Basic
@@ -69,6 +49,8 @@ class Session(requests.Session):
 
     def __init__(self, login: str = "") -> None:
         super().__init__()
+        # No transfer encoding: what is counted, resumed and hashed are the bytes of the file itself.
+        self.headers.update({"User-Agent": f"segctl/{__version__}", "Accept-Encoding": "identity"})
         self._login = login
         self.auth = _nothing if login else _by_netrc  # with one of our own requests does not read ~/.netrc
 
@@ -77,7 +59,7 @@ class Session(requests.Session):
         url = str(request.url)
         if self._login and is_downgraded(self._login, url):
             raise DowngradedError(f"its server leads on to {urlsplit(url).hostname}, without https")
-        return super().send(request, **how)
+        return super().send(request, **{**how, "timeout": _TIMEOUT})
 
     def rebuild_auth(self, prepared_request: requests.PreparedRequest, response: requests.Response) -> None:
         """Called at each redirect."""

@@ -10,26 +10,22 @@ from pathlib import Path
 from segctl.download.plan import UNPACKED_RATIO, Item
 from segctl.errors import DiskFullError
 
-__all__ = ["SPARE_BYTES", "Reserve", "demands", "refuse_more", "refuse_without_room", "told"]
+__all__ = ["MAKE_ROOM", "Reserve", "demands", "refuse_more", "refuse_without_room"]
 
-SPARE_BYTES = 2**26  # that stay free on the disk
+MAKE_ROOM = "Make room and run the same command again: it goes on where it stopped."
+
+_SPARE_BYTES = 2**26  # that stay free on the disk
 _LOOK_BYTES = 2**24  # written between two looks at what is free
 
 
-def told(size: float) -> str:
-    """Bytes for people: ``1.2 GiB``, ``64.0 MiB``, ``0.5 KiB``."""
-    unit, name = next(((unit, name) for unit, name in ((2**30, "GiB"), (2**20, "MiB")) if size >= unit), (2**10, "KiB"))
-    return f"{size / unit:.1f} {name}"
-
-
-def refuse_more(what: str, needed: int, folder: Path, hint: str) -> None:
+def refuse_more(what: str, needed: int, folder: Path) -> None:
     """Raises DiskFullError where `folder` has no room for `needed` more bytes of something, and a reserve."""
     free = shutil.disk_usage(folder).free
-    if needed > 0 and needed + SPARE_BYTES > free:
+    if needed > 0 and needed + _SPARE_BYTES > free:
         raise DiskFullError(
-            f"{what} needs {told(needed)} more in {folder}, where {told(free)} are free and {told(SPARE_BYTES)} are to "
-            "stay so.",
-            hint,
+            f"{what} needs {_told(needed)} more in {folder}, where {_told(free)} are free and "
+            f"{_told(_SPARE_BYTES)} are to stay so.",
+            MAKE_ROOM,
         )
 
 
@@ -39,18 +35,17 @@ class Reserve:
     Args:
         what: In words.
         folder: Where it is written.
-        hint: The way out.
     """
 
-    def __init__(self, what: str, folder: Path, hint: str) -> None:
-        self._what, self._folder, self._hint = what, folder, hint
+    def __init__(self, what: str, folder: Path) -> None:
+        self._what, self._folder = what, folder
         self._left = 0
 
     def writing(self, size: int) -> None:
         """Called before so many bytes are written. Raises DiskFullError."""
         self._left -= size
         if self._left < 0:
-            refuse_more(self._what, size, self._folder, self._hint)
+            refuse_more(self._what, size, self._folder)
             self._left = _LOOK_BYTES
 
 
@@ -85,11 +80,17 @@ def refuse_without_room(needed: Mapping[Path, int]) -> None:
         bytes_needed = sum(needed[folder] for folder in folders)
         if bytes_needed > free:
             raise DiskFullError(
-                f"About {told(bytes_needed)} are needed in {_existing(folders[0])}, archives and what is "
-                f"unpacked of them; {told(free)} are free.",
+                f"About {_told(bytes_needed)} are needed in {_existing(folders[0])}, archives and what is "
+                f"unpacked of them; {_told(free)} are free.",
                 "Make room, name fewer data sets, or another folder with --data-root.",
             )
 
 
 def _existing(folder: Path) -> Path:
     return next(path for path in (folder, *folder.parents) if path.exists())
+
+
+def _told(size: float) -> str:
+    """Bytes for people: ``1.2 GiB``, ``64.0 MiB``, ``0.5 KiB``."""
+    unit, name = next(((unit, name) for unit, name in ((2**30, "GiB"), (2**20, "MiB")) if size >= unit), (2**10, "KiB"))
+    return f"{size / unit:.1f} {name}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 import random
@@ -12,31 +11,27 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 from urllib.parse import urlsplit
 
+import requests
+import urllib3
+
 from segctl.download import resume
+from segctl.download.address import identity, shown
 from segctl.download.checksum import Checksum, Running
 from segctl.download.retry import Patience, pause, worth_retrying
-from segctl.download.space import Reserve, refuse_more
+from segctl.download.session import Session
+from segctl.download.space import MAKE_ROOM, Reserve, refuse_more
 from segctl.download.stopping import Stop
 from segctl.errors import DiskFullError, DownloadError, listing
 from segctl.runs.files import read_json, write_json
 
-if TYPE_CHECKING:
-    import requests
-
-    from segctl.download.session import Session
-
-__all__ = ["Fetched", "Transfer", "Watcher", "new_session", "shown"]
+__all__ = ["Fetched", "Transfer", "Watcher"]
 
 log = logging.getLogger(__name__)
 
 CHUNK = 2**16  # what a killed process may lose of what it has received; what a slow line brings in seconds
-CONNECT_SECONDS, SILENT_SECONDS = 20.0, 60.0
-
-
-_MAKE_ROOM = "Make room and run the same command again: it goes on where it stopped."
 _QUERY = re.compile(r"(\w://[^\s?'\"]*)\?[^\s'\"]*")  # it may be a secret
 
 
@@ -88,29 +83,6 @@ class _FailedError(Exception):
         self.reached, self.wanted = reached, wanted
 
 
-def new_session(login: str = "") -> Session:
-    """A session that says who is asking; see `segctl.download.session`."""
-    from segctl import __version__
-    from segctl.download.session import Session
-
-    session = Session(login)
-    # No transfer encoding: what is counted, resumed and hashed are the bytes of the file itself.
-    session.headers.update({"User-Agent": f"segctl/{__version__}", "Accept-Encoding": "identity"})
-    return session
-
-
-def shown(url: str) -> str:
-    """An address for messages and logs: without user, password and query, which may be secrets."""
-    parts = urlsplit(url)
-    port = f":{parts.port}" if parts.port else ""
-    return f"{parts.scheme}://{parts.hostname or ''}{port}{parts.path}"
-
-
-def _identity(url: str) -> str:
-    """Tells an address from others without giving its query away."""
-    return f"{shown(url)} {hashlib.sha256(url.encode()).hexdigest()[:16]}"
-
-
 class Transfer:
     """Fetches one file into `part`.
 
@@ -135,7 +107,7 @@ class Transfer:
         addresses: Sequence[str],
         size: int | None,
         expected: Checksum | None,
-        session_for: Callable[[str, bool], requests.Session],
+        session_for: Callable[[str, bool], Session],
         watcher: Watcher,
         stop: Stop,
         look_for_room: Callable[[int], None] = lambda total: None,
@@ -148,7 +120,7 @@ class Transfer:
         self._spliced = self._anew = False
         self._draw = random.Random()
         self._look_for_room = look_for_room
-        self._reserve = Reserve(file, part.parent, _MAKE_ROOM)
+        self._reserve = Reserve(file, part.parent)
 
     def run(self) -> Fetched:
         """Returns when the file is complete and agrees with what is published.
@@ -204,7 +176,7 @@ class Transfer:
             _FailedError: It was cut off, or the server is busy.
             _RefusedError: This address does not give the file.
         """
-        source = _identity(url)
+        source = identity(url)
         part = resume.Part.from_record(read_json(self._state), self._have())
         if self._size is not None and part.have >= self._size and self._expected is not None:
             if part.have == self._size:
@@ -233,9 +205,6 @@ class Transfer:
     @contextmanager
     def _answer(self, url: str, headers: dict[str, str]) -> Iterator[requests.Response]:
         """The response to a request; what may go wrong with it becomes one of our two errors."""
-        import requests
-        import urllib3
-
         self._stop.check()
         try:
             response = self._get(url, headers)
@@ -267,7 +236,7 @@ class Transfer:
             if session is before:
                 break  # there is nobody to be known by
             before = session
-            response = session.get(url, headers=headers, stream=True, timeout=(CONNECT_SECONDS, SILENT_SECONDS))
+            response = session.get(url, headers=headers, stream=True)
             if not _is_page(response):
                 return response
             response.close()
@@ -277,7 +246,7 @@ class Transfer:
         self, response: requests.Response, answer: resume.Answer, source: str, *, restart: bool, total: int | None
     ) -> None:
         if total is not None:
-            refuse_more(self._file, total - self._have(), self._part.parent, _MAKE_ROOM)
+            refuse_more(self._file, total - self._have(), self._part.parent)
             self._look_for_room(total)
         with self._part.open("ab", buffering=0) as file:
             if restart:
@@ -311,8 +280,7 @@ class Transfer:
                 rest = rest[file.write(rest) :]
         except OSError as error:
             raise DiskFullError(
-                f"{self._part.parent} cannot take more of {self._file}: {error.strerror}.",
-                _MAKE_ROOM,
+                f"{self._part.parent} cannot take more of {self._file}: {error.strerror}.", MAKE_ROOM
             ) from error
         self._running.feed(data)
 

@@ -6,23 +6,21 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from segctl.download import checksum, leftovers, space
+from segctl.download.address import shown
 from segctl.download.checksum import Checksum, Running, published
 from segctl.download.facts import unwritable
 from segctl.download.given import Given
 from segctl.download.lock import held
 from segctl.download.login import Logins
 from segctl.download.plan import Item, Target, addresses, place_key
+from segctl.download.session import Session
 from segctl.download.stopping import Stop
 from segctl.download.survey import HAND_OVER, archive_folder
-from segctl.download.transfer import Transfer, new_session, shown
+from segctl.download.transfer import Transfer
 from segctl.download.unpack import WORK, is_ready, marker, unpack
 from segctl.errors import DownloadError
-
-if TYPE_CHECKING:
-    import requests
 
 __all__ = ["Event", "FileResult", "Setting", "carry_out"]
 
@@ -270,15 +268,15 @@ def _look_for_room(item: Item, total: int, folder: Path) -> None:
         space.refuse_without_room(space.demands([sized], {item.key: total}, folder, keep=False, at_once=1))
 
 
-def _sessions(item: Item, setting: Setting) -> Callable[[str, bool], requests.Session]:
-    sessions: dict[bool, requests.Session] = {}
+def _sessions(item: Item, setting: Setting) -> Callable[[str, bool], Session]:
+    sessions: dict[bool, Session] = {}
 
-    def session_for(url: str, anew: bool) -> requests.Session:
+    def session_for(url: str, anew: bool) -> Session:
         with_login = bool(item.archive.login) and url == item.archive.url
         if with_login and (anew or True not in sessions):
             sessions[True] = setting.logins.session(item.archive, url, anew=anew)
         elif False not in sessions:
-            sessions[False] = new_session()
+            sessions[False] = Session()
         return sessions[with_login]
 
     return session_for

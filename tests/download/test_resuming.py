@@ -10,8 +10,9 @@ from server import Server
 
 from segctl.download import Event
 from segctl.download.retry import Patience
+from segctl.download.session import Session
 from segctl.download.stopping import Stop
-from segctl.download.transfer import Transfer, new_session
+from segctl.download.transfer import Transfer
 from segctl.errors import DownloadError
 from segctl.plugin import Archive
 
@@ -149,7 +150,7 @@ def test_a_server_that_always_begins_anew_and_breaks_off_is_given_up(server: Ser
         addresses=[url],
         size=None,
         expected=None,
-        session_for=lambda url, anew: new_session(),
+        session_for=lambda url, anew: Session(),
         watcher=Silent(),
         stop=Stop(),
         patience=Patience(first=0.001),

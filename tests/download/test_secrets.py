@@ -8,11 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import requests
 from planted import ZIP, Install, facts
 from server import Server
 
 import segctl
-from segctl.download.session import Session, from_netrc, is_downgraded, is_private
+from segctl.download.address import is_downgraded, is_private
+from segctl.download.session import Session, from_netrc
 from segctl.errors import DownloadError
 
 MD5 = hashlib.md5(ZIP).hexdigest()
@@ -130,8 +132,6 @@ def test_netrc_does_not_go_from_https_to_http(secure: Server, published: Install
 
 
 def test_netrc_has_nothing_for_http_in_the_open(netrc: Path) -> None:
-    import requests
-
     netrc.write_text("machine example.org login bob password mine\n")
     prepare = Session().prepare_request
     assert "Authorization" not in prepare(requests.Request("GET", "http://example.org/toy.zip")).headers

@@ -79,6 +79,17 @@ def test_an_archive_joins_what_is_there(run: Unpack, root: Path) -> None:
     assert (root / ".download/replaced/two/set/images/1").read_bytes() == b"mine"
 
 
+def test_what_was_put_aside_before_stays(run: Unpack, root: Path) -> None:
+    for words in (b"mine", b"mine too"):
+        root.mkdir(parents=True, exist_ok=True)
+        (root / "README").write_bytes(words)
+        run(zipped({"README": b"theirs"}), "one")
+
+    aside = root / ".download/replaced/one"
+    assert (root / "README").read_bytes() == b"theirs"
+    assert {path.name: path.read_bytes() for path in aside.iterdir()} == {"README": b"mine", "README.2": b"mine too"}
+
+
 @pytest.mark.parametrize("kind", ["tar", "zip"])
 def test_an_interrupted_extraction_goes_on(run: Unpack, root: Path, kind: str) -> None:
     files = {f"toy/{number:02}": noise(10_000, number) for number in range(20)}
