@@ -47,9 +47,7 @@ def predict(
     return predictions
 
 
-def draw_sheet(
-    config: Config, split: str | None, names: Sequence[str], count: int, draws: int | None, out: Path
-) -> Any:
+def draw_sheet(config: Config, split: str, names: Sequence[str], count: int, draws: int | None, out: Path) -> Any:
     """Draws samples of a data set into a PNG; see `segctl_jobs.contact_sheet`."""
     return _jobs("contact_sheet").draw_sheet(config, split, names, count, draws, out)
 

@@ -20,12 +20,12 @@ class Prepared:
 
     Attributes:
         dataset: The plugin's name.
-        root: Its folder.
+        root: Its folder; None where the data are made on the fly.
         steps: How many steps were gone through; 0 where there was nothing to do.
     """
 
     dataset: str
-    root: Path
+    root: Path | None
     steps: int
 
 
@@ -60,7 +60,8 @@ def prepare_data(
 
     if hasattr(factory, "prepare"):
         _prepare(entry, factory, _begun(entry, factory, data_root), count)
-    return Prepared(entry.name, registry.dataset_root(entry, factory, data_root), steps)
+    root = registry.dataset_root(entry, factory, data_root)
+    return Prepared(entry.name, root if getattr(factory, "layout", ()) else None, steps)
 
 
 def _prepare(entry: registry.PluginEntry, factory: Any, root: Path, on_progress: Callable[[int, int], None]) -> None:

@@ -11,6 +11,7 @@ from segctl import bridge, registry
 from segctl.config.load import resolve
 from segctl.errors import ConfigError, listing
 from segctl.plain_data import absolute
+from segctl.plugin import dataset_info
 
 __all__ = ["ContactSheet", "show_data"]
 
@@ -79,13 +80,12 @@ def show_data(
     config = resolve(recipe, given, sets, find_plugins=False)
     plugin = registry.resolve_plugin("datasets", config.dataset)
     config = config.model_copy(update={"dataset": plugin, "data_root": absolute(config.data_root)})
-    chosen = split or registry.find("datasets", plugin.name).load()
-    shown_split = chosen if isinstance(chosen, str) else getattr(chosen, "train_split", "train")
-    file = Path(out) if out is not None else Path(f"{dataset.rpartition(':')[2]}-{shown_split}.png")
+    split = split or dataset_info(registry.find("datasets", plugin.name).load()).train_split
+    file = Path(out or f"{dataset.rpartition(':')[2]}-{split}.png")  # without the distribution of a qualified name
     if file.suffix.lower() != ".png":
         raise ConfigError(f"{file}: a sheet is a PNG file.", f"Call it {file.with_suffix('.png')}.")
     sheet = bridge.draw_sheet(config, split, tuple(samples), count, draws, file)
-    return ContactSheet(file, dataset, sheet.split, tuple(sheet.names), dict(sheet.shares), sheet.ignored)
+    return ContactSheet(file, dataset, split, tuple(sheet.names), dict(sheet.shares), sheet.ignored)
 
 
 def _refuse_other_keys(keys: Sequence[str]) -> None:

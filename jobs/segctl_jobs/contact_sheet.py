@@ -46,13 +46,11 @@ class Sheet:
     """What was drawn.
 
     Attributes:
-        split: The split.
         names: The samples', from top to bottom.
         shares: Of each class that occurs in their masks, its share of the pixels, the largest first.
         ignored: The share of ignored pixels.
     """
 
-    split: str
     names: tuple[str, ...]
     shares: Mapping[str, float]
     ignored: float
@@ -75,14 +73,12 @@ class Pane:
     heading: str = ""
 
 
-def draw_sheet(
-    config: Config, split: str | None, names: Sequence[str], count: int, draws: int | None, out: Path
-) -> Sheet:
+def draw_sheet(config: Config, split: str, names: Sequence[str], count: int, draws: int | None, out: Path) -> Sheet:
     """Draws samples of a data set into a PNG: a row for each, before and after augmentation.
 
     Args:
         config: Names the data set, the augmentation and the seed.
-        split: The split; default: the one that is trained on.
+        split: The split.
         names: Of the samples; none: `count` of them, drawn with the seed.
         count: How many, where they are not named.
         draws: How often each is augmented: as in the first epochs of a training with that seed. Default: twice in the
@@ -95,9 +91,8 @@ def draw_sheet(
     if out.exists() and not is_ours(out):
         raise DataError(f"{out} is there already, and not a sheet of segctl's.", "Name another file with -o.")
     dataset, info = open_split(config, split, training=True)
-    chosen = split or info.train_split
-    draws = (2 if chosen == info.train_split else 0) if draws is None else draws
-    indices = _named(dataset, names, chosen) if names else _drawn(config.seed, len(dataset), count)
+    draws = (2 if split == info.train_split else 0) if draws is None else draws
+    indices = _named(dataset, names, split) if names else _drawn(config.seed, len(dataset), count)
     rows = [_panes(dataset, info, config, index, draws) for index in indices]
     stored = [row[0] for row in rows]
     shares, ignored = _shares([pane.mask for pane in stored], info)
@@ -105,9 +100,9 @@ def draw_sheet(
         rows = [stored[start : start + BESIDE] for start in range(0, len(stored), BESIDE)]
     entries = _entries(rows, (shares, ignored), info)
     panel = legend(entries, _width(max(map(len, rows))) - 2 * (MARGIN - TEXT), TEXT)
-    save_png(_sheet(_title(config, chosen, len(dataset)), rows, panel, info), out)
+    save_png(_sheet(_title(config, split, len(dataset)), rows, panel, info), out)
     names = tuple(pane.name for pane in stored)
-    return Sheet(chosen, names, {info.classes[index]: share for index, share in shares.items()}, ignored)
+    return Sheet(names, {info.classes[index]: share for index, share in shares.items()}, ignored)
 
 
 def _drawn(seed: int, length: int, count: int) -> list[int]:

@@ -1,4 +1,4 @@
-"""``segctl data check|show``: looking at data before a GPU is spent on them."""
+"""``segctl data check|prepare|show``: looking at data before a GPU is spent on them."""
 
 from __future__ import annotations
 
@@ -119,7 +119,8 @@ def prepare(name: DatasetName, data_root: options.DataFolder = None, as_json: op
     if as_json:
         output.document(asdict(prepared))
     else:
-        typer.echo(f"{prepared.dataset} in {prepared.root} is ready{'' if prepared.steps else ', as it was'}.")
+        where = f" in {prepared.root}" if prepared.root else ""
+        typer.echo(f"{prepared.dataset}{where} is ready{'' if prepared.steps else ', as it was'}.")
 
 
 @app.command("show")

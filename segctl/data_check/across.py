@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -136,25 +135,22 @@ def lone_files(root: Path, splits: Sequence[Samples], *, whole: bool) -> Iterato
         splits: All that were opened.
         whole: These are all splits that there are; else nothing is said of pairs that they do not use.
     """
-    found = [(name, each) for split in splits for name, each in zip(split.names, split.files, strict=True)]
-    names, files = [name for name, each in found if each and each[1]], [each for _, each in found if each and each[1]]
-    used = {path for _, each in found if each for path in each}
-    image_of = Counter((_place(image), _place(mask)) for image, mask in files)
-    ends = [{_ending(each[kind], name) for each, name in zip(files, names, strict=True)} for kind in (0, 1)]
-    for folders, mask_folder in sorted({(image, mask) for image, mask in image_of}):
-        images = {_stem(file, ends[0]): file for file in _listed(root, folders) if _stem(file, ends[0]) is not None}
+    found = [(name, *each) for split in splits for name, each in zip(split.names, split.files, strict=True) if each]
+    used = {path for _, *files in found for path in files}
+    pairs = [each for each in found if each[2]]
+    image_ends, mask_ends = ({_ending(each[kind], each[0]) for each in pairs} for kind in (1, 2))
+    for image_folder, mask_folder in sorted(
+        {(os.path.dirname(image), os.path.dirname(mask)) for _, image, mask in pairs}
+    ):
+        images = {stem: file for file in _listed(root, image_folder) if (stem := _stem(file, image_ends)) is not None}
         for file in _listed(root, mask_folder):
-            path, stem = os.path.join(mask_folder, file), _stem(file, ends[1])
+            path, stem = os.path.join(mask_folder, file), _stem(file, mask_ends)
             if path in used or stem is None:
                 continue
             if stem not in images:
                 yield Case("lone-mask", "", path, "has no image of its name")
-            elif whole and os.path.join(folders, images[stem]) not in used:
+            elif whole and os.path.join(image_folder, images[stem]) not in used:
                 yield Case("unused", "", path, "and its image are in no split")
-
-
-def _place(path: str) -> str:
-    return os.path.dirname(path)
 
 
 def _ending(path: str, name: str) -> str:

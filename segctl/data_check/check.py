@@ -26,6 +26,12 @@ from segctl.plugin import DatasetInfo, dataset_info, tolerating_faults
 __all__ = ["ClassCount", "DataReport", "SplitReport", "check_data"]
 
 
+# Kinds of faults that a refusal of the whole split may name again.
+_NAMES_THE_FILE = {"missing-image", "missing-mask", "refused-mask", "unreadable-mask", "listed-twice"}
+
+Channels = tuple[float, float, float]
+
+
 @dataclass(frozen=True)
 class ClassCount:
     """A class in one split: pixels in all, and images it occurs in."""
@@ -58,8 +64,8 @@ class SplitReport:
     masks: int
     smallest: tuple[int, int] | None
     largest: tuple[int, int] | None
-    mean: tuple[float, float, float] | None
-    deviation: tuple[float, float, float] | None
+    mean: Channels | None
+    deviation: Channels | None
     classes: Mapping[str, ClassCount]
     ignored: int
     digest: Mapping[str, Any]
@@ -97,7 +103,7 @@ def check_data(
 ) -> DataReport:
     """Reads every pair of a data set, as training would, and gathers all that is wrong instead of the first fault.
 
-    The result does not depend on the number of workers. What is kept of a sample is its name and two digests.
+    The result does not depend on the number of workers.
 
     Args:
         dataset: The plugin's name.
@@ -113,12 +119,13 @@ def check_data(
     """
     if workers is not None and workers < 1:
         raise ConfigError(f"workers: {workers} is not a number of processes.", "Give 1 or more.")
+    entry = registry.find("datasets", dataset)
+    factory = entry.load()
     flags = {f"dataset.{name}": value for name, value in (options or {}).items()}
     plugin = resolve_dataset({"dataset": dataset, **flags})
     data_root = data_root or os.environ.get("SEGCTL_DATA") or "data"
-    entry = registry.find("datasets", plugin.name)
-    folder = registry.dataset_root(entry, entry.load(), data_root)
-    opened, info, cases = _open_all(plugin, data_root, tuple(splits), dataset_info(entry.load()))
+    folder = registry.dataset_root(entry, factory, data_root)
+    opened, info, cases = _open_all(plugin, data_root, tuple(splits), dataset_info(factory))
     looked, found = _look(opened, workers or machine.read().cores, on_progress or (lambda done, total: None))
     cases += found
     samples = [each for each, _, _ in looked]
@@ -256,9 +263,6 @@ def _without_echoes(cases: Sequence[Case]) -> Iterator[Case]:
             yield case
 
 
-_NAMES_THE_FILE = {"missing-image", "missing-mask", "refused-mask", "unreadable-mask", "listed-twice"}
-
-
 def _report(split: OpenSplit, tally: Tally, sizes: Sequence[tuple[int, int]], digest: Mapping[str, Any]) -> SplitReport:
     mean, deviation = _mean_and_deviation(tally.levels)
     counts = zip(tally.class_pixels.tolist(), tally.class_images.tolist(), strict=True)
@@ -276,9 +280,6 @@ def _report(split: OpenSplit, tally: Tally, sizes: Sequence[tuple[int, int]], di
         ignored=tally.ignored,
         digest=digest,
     )
-
-
-Channels = tuple[float, float, float]
 
 
 def _mean_and_deviation(levels: np.ndarray) -> tuple[Channels | None, Channels | None]:

@@ -23,8 +23,16 @@ HUGE = 40_000_000  # pixels in all
 _LOSSY = {"JPEG", "MPO"}
 _ORIENTATION = 0x0112
 # What Pillow raises for files that are cut short, damaged or not images at all, and for those that are far too large.
-_BROKEN = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, zlib.error)
-_DAMAGED = (*_BROKEN, Image.DecompressionBombError)
+_DAMAGED = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    IndexError,
+    struct.error,
+    zlib.error,
+    Image.DecompressionBombError,
+)
 
 Fault = tuple[str, str, str]  # kind, file, what is wrong with it
 
@@ -176,11 +184,9 @@ def _diagnose(
     elif image is None:
         faults.append(("unreadable-image", files[0], why))
     mask: np.ndarray | None = None
-    if not files[1]:
-        pass
-    elif not os.path.lexists(mask_path):
+    if files[1] and not os.path.lexists(mask_path):
         faults.append(("missing-mask", files[1], "does not exist"))
-    elif hasattr(dataset, "mask"):
+    elif files[1] and hasattr(dataset, "mask"):
         try:
             mask = dataset.mask(index)
         except DataError as wrong:

@@ -16,7 +16,7 @@ from PIL import Image
 
 import segctl
 from segctl.cli.app import main
-from segctl.errors import ConfigError, DataError
+from segctl.errors import ConfigError, DataError, PluginError
 
 # ---- all that can be wrong
 
@@ -192,6 +192,8 @@ def test_what_cannot_be_checked_is_refused_in_one_sentence(clean: Path, tmp_path
         DataError, match=r"camvid has no split 'trian'; it has train, val and test\. Did you mean 'train'"
     ):
         segctl.check_data("camvid", data_root=clean, splits=["trian"])
+    with pytest.raises(PluginError, match=r"^There is no data set 'camvidd'\. Did you mean 'camvid'\?"):
+        segctl.check_data("camvidd", data_root=clean)
     with pytest.raises(DataError, match="there is no folder"):
         segctl.check_data("camvid", data_root=tmp_path / "nowhere")
     with pytest.raises(ConfigError, match="workers: 0"):
