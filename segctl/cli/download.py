@@ -89,15 +89,14 @@ def download(
         "keep_archives": keep_archives,
         "at_once": at_once,
     }
-    if on is not None and _is_submitted(wanted, on, runs_dir, detach=detach, as_json=as_json):
-        return
     if on is None and detach:
         raise ConfigError("--detach: without --on the download is not a job.", "Add --on local.")
-    _here(wanted, as_json=as_json)
+    if on is None or not _as_a_job(wanted, on, runs_dir, detach=detach, as_json=as_json):
+        _here(wanted, as_json=as_json)
 
 
-def _is_submitted(wanted: Mapping[str, Any], on: str, runs_dir: Path | None, *, detach: bool, as_json: bool) -> bool:
-    """Has a job do it, and follows that; False where all is there already."""
+def _as_a_job(wanted: Mapping[str, Any], on: str, runs_dir: Path | None, *, detach: bool, as_json: bool) -> bool:
+    """Submits a job that does it, and follows that; False where nothing is left to be done."""
     from segctl.cli.submission import report
     from segctl.download.submission import submit
 

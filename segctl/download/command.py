@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
 
 from segctl.download import facts, leftovers, space
 from segctl.download.given import Given
@@ -25,7 +24,6 @@ from segctl.errors import ConfigError, DataError, DownloadError, PluginError, Se
 
 __all__ = ["Downloaded", "download"]
 
-AT_ONCE = 4
 _PATIENCE_SECONDS = 5.0  # for threads to notice that they should end
 
 
@@ -60,7 +58,7 @@ def download(
     mirror: str = "",
     files: Sequence[str | os.PathLike[str]] = (),
     keep_archives: bool = False,
-    at_once: int = AT_ONCE,
+    at_once: int = 4,
     ask: Ask = lambda host: None,
     on_event: Callable[[Event], None] = lambda event: None,
     asked_to_stop: Callable[[], object] = lambda: None,
@@ -105,8 +103,9 @@ def download(
     results = [_finished(each, state, done, {**found.refused, **failed}, setting) for each, state in found.datasets]
     archives = (archive for each, _ in found.datasets for archive in each.archives)
     leftovers.tidy(found.data_root / ARCHIVES / file_key(archive) for archive in archives)
-    if not _all_complete(results):
-        _refuse(results)
+    lacking = [each for each in results if not each.complete]
+    if lacking:
+        raise _not_complete(lacking, results)
     return tuple(results)
 
 
@@ -127,7 +126,11 @@ def _here(folder: Path, item: Item, given: Given) -> int:
 
 
 class _Workers:
-    """Threads, each of which works on one file at a time."""
+    """Threads, each of which works on one file at a time.
+
+    Not a ThreadPoolExecutor: at the end of the program Python waits for its threads, and one that waits for a silent
+    server would keep Ctrl-C from ending anything for a minute.
+    """
 
     def __init__(self, items: Sequence[Item], setting: Setting, at_once: int) -> None:
         self._setting = setting
@@ -242,16 +245,11 @@ def _why_another_layout(each: Wanted, files: Sequence[FileResult]) -> str:
     return "What is published has changed, or files were removed: delete that folder to have it fetched anew."
 
 
-def _all_complete(results: Sequence[Downloaded]) -> bool:
-    return not any(not each.complete for each in results)
-
-
-def _refuse(results: Sequence[Downloaded]) -> NoReturn:
-    lacking = [each for each in results if not each.complete]
+def _not_complete(lacking: Sequence[Downloaded], results: Sequence[Downloaded]) -> DownloadError:
     if len(results) == 1:
         error = DownloadError(lacking[0].message, lacking[0].hint)
     else:
         told = " ".join(f"{each.name}: {each.message} {each.hint}".strip() for each in lacking)
         error = DownloadError(f"Not complete: {listing(each.name for each in lacking)}.", told)
     error.results = tuple(results)
-    raise error
+    return error

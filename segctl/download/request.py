@@ -26,10 +26,10 @@ class Request:
 
     names: tuple[str, ...]
     data_root: str
-    mirror: str = ""
-    files: tuple[str, ...] = ()
-    keep_archives: bool = False
-    at_once: int = 4
+    mirror: str
+    files: tuple[str, ...]
+    keep_archives: bool
+    at_once: int
 
     def text(self) -> str:
         """As config.yaml has it."""

@@ -38,16 +38,16 @@ class SubmittedDownload:
 
 
 def submit(
-    names: str | Sequence[str] = (),
+    names: Sequence[str],
     *,
     on: str,
-    all: bool = False,
-    data_root: str | os.PathLike[str] | None = None,
-    mirror: str = "",
-    files: Sequence[str | os.PathLike[str]] = (),
-    keep_archives: bool = False,
-    at_once: int = 4,
-    runs_dir: Path | None = None,
+    all: bool,
+    data_root: str | None,
+    mirror: str,
+    files: Sequence[str],
+    keep_archives: bool,
+    at_once: int,
+    runs_dir: Path | None,
 ) -> SubmittedDownload:
     """Submits a download as a job of one process without a GPU, and returns at once.
 
@@ -75,8 +75,8 @@ def submit(
     request = Request(
         names=possible,
         data_root=str(found.data_root),
-        mirror=found.address or (str(_absolute(mirror)) if mirror else ""),
-        files=tuple(str(_absolute(file)) for file in files),
+        mirror=found.address or (_absolute(mirror) if mirror else ""),
+        files=tuple(_absolute(file) for file in files),
         keep_archives=keep_archives,
         at_once=at_once,
     )
@@ -94,8 +94,8 @@ def submit(
     return SubmittedDownload(run, (*notices, *limits))
 
 
-def _absolute(path: str | os.PathLike[str]) -> Path:
-    return Path(os.path.expanduser(path)).absolute()
+def _absolute(path: str) -> str:
+    return str(Path(os.path.expanduser(path)).absolute())
 
 
 def _record(request: Request, on: str) -> dict[str, object]:

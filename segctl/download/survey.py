@@ -118,14 +118,11 @@ def _told_by_hand(dataset: str, archives: Sequence[Archive]) -> SegctlError:
 
 def _obstacle(item: Item, data_root: Path, given: Given, mirror: str, logins: Logins) -> SegctlError | None:
     """Why a program cannot get at a file. Who has to be asked for a password is asked here, before the work begins."""
-    archive = item.archive
-    if mirror or _is_here(item, data_root, given):
-        return None
-    try:
-        if archive.login:
-            logins.gather(archive)
-    except DownloadError as error:
-        return error
+    if item.archive.login and not mirror and not _is_here(item, data_root, given):
+        try:
+            logins.gather(item.archive)
+        except DownloadError as error:
+            return error
     return None
 
 

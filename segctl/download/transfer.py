@@ -352,7 +352,10 @@ def _refused(file: str, refusals: Mapping[str, _RefusedError]) -> DownloadError:
             f"{file} cannot be fetched: from here there is no network, or no way to {hosts} ({why}).",
             "Use a machine that has one (--on PLACE for a job), --mirror, or --from with files that you bring.",
         )
-    reasons = "; ".join(f"{shown(url)}: {error}" for url, error in refusals.items())
+    by_reason: dict[str, list[str]] = {}
+    for url, error in refusals.items():
+        by_reason.setdefault(str(error), []).append(shown(url))
+    reasons = "; ".join(f"{listing(urls)}: {why}" for why, urls in by_reason.items())
     return DownloadError(
         f"{file} cannot be fetched: {reasons}.", "Name another source with --mirror, or give the file with --from."
     )

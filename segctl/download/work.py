@@ -269,15 +269,16 @@ def _look_for_room(item: Item, total: int, folder: Path) -> None:
 
 
 def _sessions(item: Item, setting: Setting) -> Callable[[str, bool], Session]:
-    sessions: dict[bool, Session] = {}
+    archive, nobodys = item.archive, Session()
+    logged_in: Session | None = None
 
     def session_for(url: str, anew: bool) -> Session:
-        with_login = bool(item.archive.login) and url == item.archive.url
-        if with_login and (anew or True not in sessions):
-            sessions[True] = setting.logins.session(item.archive, url, anew=anew)
-        elif False not in sessions:
-            sessions[False] = Session()
-        return sessions[with_login]
+        nonlocal logged_in
+        if not archive.login or url != archive.url:
+            return nobodys
+        if anew or logged_in is None:
+            logged_in = setting.logins.session(archive, url, anew=anew)
+        return logged_in
 
     return session_for
 

@@ -112,6 +112,19 @@ def test_a_compressed_archive_is_kept_as_it_is(server: Server, published: Instal
     assert is_whole(data)
 
 
+def test_addresses_that_fail_for_one_reason_are_told_together(server: Server, published: Install, data: Path) -> None:
+    gone = [f"{server.url}/{folder}/toy.zip" for folder in "ab"]
+    bad = server.serve("/c/toy.zip", ZIP, always=(403, {}))
+    published(facts(gone[0], ZIP, mirrors=(gone[1], f"{bad}?key=secret")))
+
+    with pytest.raises(DownloadError) as refused:
+        fetch(data)
+
+    assert refused.value.message == (
+        f"toy.zip cannot be fetched: {gone[0]} and {gone[1]}: the server answers 404; {bad}: the server answers 403."
+    )
+
+
 def test_no_network_is_said_in_one_sentence(published: Install, data: Path) -> None:
     published(facts("http://127.0.0.1:9/toy.zip", ZIP))
 
