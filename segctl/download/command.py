@@ -32,7 +32,7 @@ class Downloaded:
     """What became of a data set.
 
     Attributes:
-        name: The plugin's.
+        name: By which it was asked for.
         root: Its folder.
         complete: All of it is there.
         files: What was fetched or taken and unpacked now; empty where all was there before.

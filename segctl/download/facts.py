@@ -62,7 +62,8 @@ def wanted(name: str, data_root: Path) -> Wanted:
         known_login(archive)
         _refuse_other_paths(entry, archive)
     return Wanted(
-        name=entry.name,
+        name=name,
+        plugin=f"{entry.module}.{entry.attribute}",
         root=_root(entry, factory, data_root),
         layout=layout,
         archives=tuple(archives),
@@ -113,7 +114,7 @@ def begin(each: Wanted) -> None:
     try:
         _begun(each).parent.mkdir(parents=True, exist_ok=True)
         if not _begun(each).is_file():
-            write_json(_begun(each), {"dataset": each.name})
+            write_json(_begun(each), {"plugin": each.plugin})
     except OSError as error:
         raise unwritable(each.root, error) from error
 
@@ -124,7 +125,7 @@ def unwritable(folder: Path, error: OSError) -> SegctlError:
 
 
 def _begun(each: Wanted) -> Path:
-    return each.root / WORK / f"{each.name}.json"
+    return each.root / WORK / f"{each.plugin}.json"
 
 
 def names_of(given: Sequence[str], *, everything: bool) -> tuple[tuple[str, ...], tuple[str, ...]]:

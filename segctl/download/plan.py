@@ -21,7 +21,8 @@ class Wanted:
     """A data set that is to be there.
 
     Attributes:
-        name: The plugin's.
+        name: By which it was asked for.
+        plugin: Tells it from others of the same folder, whatever name it was asked for by.
         root: Its folder.
         layout: Paths below the root that show the data are there.
         archives: What it is published as.
@@ -29,6 +30,7 @@ class Wanted:
     """
 
     name: str
+    plugin: str
     root: Path
     layout: tuple[str, ...]
     archives: tuple[Archive, ...]

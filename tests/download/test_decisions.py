@@ -105,7 +105,7 @@ def test_the_strongest_checksum_counts() -> None:
 
 
 def wanted(*archives: Archive, name: str = "toy", root: str = "/data/toy", layout: tuple[str, ...] = ()) -> Wanted:
-    return Wanted(name, Path(root), layout, archives)
+    return Wanted(name, "toys.Toy", Path(root), layout, archives)
 
 
 A = Archive(url="https://host/a.zip", sha256="aa", size=100, provides=("a",))

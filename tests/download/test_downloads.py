@@ -105,6 +105,19 @@ def test_one_file_of_two_data_sets_is_fetched_once(
     assert (data / "toy2/toy/photo.jpg").read_bytes() == PHOTO
 
 
+def test_two_data_sets_of_one_name_are_told_apart(server: Server, published: Install, data: Path) -> None:
+    folder = Path(published(facts(server.serve("/toy.zip", ZIP), ZIP)))
+    (first,) = folder.glob("*.dist-info")
+    published(Archive(url=f"{server.url}/gone.zip"))
+    (second,) = set(folder.glob("*.dist-info")) - {first}
+    names = [f"{each.name.partition('-')[0]}:toy" for each in (first, second)]
+
+    with pytest.raises(DownloadError, match=f"Not complete: {names[1]}") as refused:
+        segctl.download(names, data_root=data)
+
+    assert [(each.name, each.complete) for each in refused.value.results] == [(names[0], True), (names[1], False)]
+
+
 def test_what_fails_does_not_keep_the_others_back(server: Server, published: Install, data: Path) -> None:
     published(facts(server.serve("/toy.zip", ZIP), ZIP))
     published(Archive(url=f"{server.url}/gone.zip"), name="lost")

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from planted import OTHER, ZIP, Install, facts, is_whole
+from planted import OTHER, PHOTO, ZIP, Install, facts, is_whole, zipped
 from server import Server
 
 import segctl
@@ -194,7 +194,10 @@ def test_a_wrong_file_without_a_checksum_is_not_taken(published: Install, data: 
     assert "another file" in refused.value.hint
     assert (tmp_path / "toy.zip").is_file()
     assert not (data / "toy/toy").exists()
-    assert not list(data.glob("toy/.download/*.json.*")) + list(data.glob(".archives/*/toy.zip"))
+    assert not list(data.glob(".archives/*/toy.zip"))
+    (tmp_path / "toy.zip").write_bytes(zipped({"toy/photo.jpg": PHOTO, "toy/masks/photo.png": b"mask"}))
+    segctl.download("toy", data_root=data, files=[tmp_path / "toy.zip"])
+    assert is_whole(data)
 
 
 def test_a_file_that_was_changed_in_the_archives_folder_is_fetched_anew(
