@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from installed import install
 from PIL import Image
 from programs import Said
 
@@ -87,3 +88,21 @@ def test_what_cannot_be_prepared_is_said(segctl: Callable[..., Said], data: Path
     said = segctl("data", "prepare", "coco")
     assert (said.code, "Traceback" in said.err) == (1, False)
     assert "cannot be read as COCO's instances" in " ".join(said.err.split())
+
+
+def test_a_strangers_data_set_that_fails_is_blamed(
+    segctl: Callable[..., Said], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = (
+        "class Odd:\n"
+        "    classes = ('ground', 'thing')\n"
+        "    @classmethod\n"
+        "    def prepare(cls, root, progress):\n"
+        "        raise RuntimeError('no polygons')\n"
+    )
+    (tmp_path / "odd").mkdir()
+    folder = install(tmp_path / "site", "odd", {"odd_data.py": module}, datasets={"odd": "odd_data:Odd"})
+    monkeypatch.syspath_prepend(str(folder))
+    said = segctl("data", "prepare", "odd", "--data-root", tmp_path)
+    assert (said.code, said.out, "Traceback" in said.err) == (1, "", False)
+    assert "Data set 'odd' fails to prepare its files: RuntimeError: no polygons." in " ".join(said.err.split())
