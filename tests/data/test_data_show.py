@@ -71,13 +71,22 @@ def test_classes_are_tinted_and_ignored_pixels_hatched(own: Path) -> None:
 
 
 def test_the_legend_has_the_classes_and_what_is_ignored(own: Path) -> None:
-    _, pixels = show(own, "c", split="val")
+    def legend(pixels: np.ndarray) -> tuple[np.ndarray, int]:
+        """What is below the pictures, and how far it reaches to the right."""
+        below = pixels[int(np.flatnonzero(where(pixels, ROAD_ON_GREY).any(axis=1))[-1]) + 20 :]
+        return below, int(np.flatnonzero((below != below[-1, -1]).any(axis=(0, 2)))[-1])
 
-    below = pixels[int(np.flatnonzero(where(pixels, ROAD_ON_GREY).any(axis=1))[-1]) + 20 :]
-    areas = [int(where(below, color).sum()) for color in (ROAD, CAR)]
-    assert min(areas) > 200
-    _, all_labelled = show(own, "a", split="train", draws=0)
-    assert pixels.shape[1] == all_labelled.shape[1]
+    below, end = legend(show(own, "c", split="val")[1])
+    assert min(int(where(below, color).sum()) for color in (ROAD, CAR)) > 200
+
+    Image.new("L", (40, 30)).save(own / "masks/c.png")  # road alone: no car, nothing ignored
+    below, end_of_road = legend(show(own, "c", split="val")[1])
+    assert int(where(below, ROAD).sum()) > 200
+    assert not where(below, CAR).any()
+
+    Image.fromarray(np.repeat(np.uint8([[0, 255]]), 20, axis=1).repeat(30, axis=0)).save(own / "masks/c.png")
+    below, end_of_ignored = legend(show(own, "c", split="val")[1])
+    assert end_of_road < end_of_ignored < end
 
 
 def test_augmentation_is_shown_as_training_gets_it(own: Path) -> None:

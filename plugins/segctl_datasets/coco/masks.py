@@ -69,7 +69,7 @@ def make(root: Path, splits: Sequence[str], progress: Callable[[int, int], None]
         (root / folder(split)).mkdir(parents=True, exist_ok=True)
         lines = []
         for photograph in photographs[split]:
-            if _has_mask(root / folder(split) / f"{photograph.name}.png", photograph):
+            if _make_one(root / folder(split) / f"{photograph.name}.png", photograph):
                 lines.append(f"{photograph.name}\n")
             done += 1
             progress(done, total)
@@ -81,7 +81,7 @@ def _write_list(path: Path, lines: Sequence[str]) -> None:
     _replace(path, lambda temporary: temporary.write_text("".join(lines)))
 
 
-def _has_mask(path: Path, photograph: _Photograph) -> bool:
+def _make_one(path: Path, photograph: _Photograph) -> bool:
     """Makes a photograph's mask where it has none; whether enough of it is foreground."""
     if path.exists():
         return True
