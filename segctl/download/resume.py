@@ -115,7 +115,7 @@ def judge(answer: Answer, part: Part, url: str, *, asked_range: bool, size: int 
     if answer.status == 416 and asked_range:
         span = _CONTENT_RANGE.fullmatch(answer.header("content-range"))
         whole = int(span[3]) if span and span[3] != "*" else part.total
-        return Verdict("complete", whole) if whole == part.have else Verdict("discard")
+        return _other_size(whole, size) or Verdict("complete" if whole == part.have else "discard", whole)
     if worth_retrying(answer.status):
         wanted = retry_after(answer.header("retry-after"), answer.now)
         return Verdict("wait", why=f"the server answers {answer.status}", wanted=wanted)

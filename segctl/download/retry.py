@@ -14,7 +14,7 @@ class Patience:
     """How often and how long.
 
     Attributes:
-        failures: In a row, none of which brought a byte, after which an address is given up.
+        failures: In a row, none of which brought the file further than ever before, after which an address is given up.
         unreachable: The same where no connection came about at all: who has no network should hear so soon.
         first: Seconds before the first repetition; they double with each.
         longest: Seconds between two at most, where the server does not ask for more.

@@ -52,7 +52,7 @@ class Session(requests.Session):
         # No transfer encoding: what is counted, resumed and hashed are the bytes of the file itself.
         self.headers.update({"User-Agent": f"segctl/{__version__}", "Accept-Encoding": "identity"})
         self._login = login
-        self.auth = _nothing if login else _by_netrc  # with one of our own requests does not read ~/.netrc
+        self.auth = _nothing if login else _by_netrc  # without one requests reads ~/.netrc by itself
 
     def send(self, request: requests.PreparedRequest, **how: Any) -> requests.Response:
         """Called for each request, also where a redirect leads. Raises DowngradedError."""

@@ -61,6 +61,7 @@ def test_what_is_asked_for(part: Part, url: str, verified: bool, headers: dict[s
         (200, {}, False, 1000, "restart"),
         (416, {"content-range": "bytes */100"}, True, None, "complete"),
         (416, {"content-range": "bytes */50"}, True, None, "discard"),
+        (416, {"content-range": "bytes */100"}, True, 1000, "refuse"),
         (416, {}, True, None, "discard"),
         (416, {}, False, None, "refuse"),
         (429, {"retry-after": "7"}, True, None, "wait"),

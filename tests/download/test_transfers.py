@@ -34,6 +34,15 @@ def test_another_size_is_refused_before_it_is_fetched(server: Server, published:
     assert len(server.asked) == 1
 
 
+def test_a_file_that_ends_before_its_published_size_is_told_by_that(
+    server: Server, published: Install, data: Path
+) -> None:
+    published(Archive(url=server.serve("/toy.zip", ZIP[:-100], length="none"), size=len(ZIP)))
+
+    with pytest.raises(DownloadError, match=f"has {len(ZIP) - 100:,} bytes instead of {len(ZIP):,}"):
+        fetch(data)
+
+
 def test_a_length_that_is_too_large_does_no_harm(server: Server, published: Install, data: Path) -> None:
     archive = facts(server.serve("/toy.zip", ZIP, length=len(ZIP) + 1000), ZIP)
     published(Archive(url=archive.url, sha256=archive.sha256))
