@@ -35,7 +35,7 @@ def _without(modules: tuple[str, ...], argv: list[str]) -> list[str]:
 
 @pytest.mark.parametrize("argv", COMMANDS, ids=" ".join)
 def test_light_commands_import_nothing_heavy(argv: list[str]) -> None:
-    modules = HEAVY if argv[-1] != "--help" else (*HEAVY, "yaml")
+    modules = HEAVY if argv[-1] != "--help" else (*HEAVY, "yaml", "requests")
     done = subprocess.run(_without(modules, argv), capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout or argv == ["status"]
