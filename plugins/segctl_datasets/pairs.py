@@ -52,7 +52,8 @@ class PairDataset:
         )
         published = {**self.splits, **self.unlabelled_splits}.get(split)
         if published is not None and published != len(self.pairs):
-            self.notices += (f"{split} has {len(self.pairs)} samples here, {published} are published.",)
+            plural = "s" * (len(self.pairs) != 1)
+            self.notices += (f"{split} has {len(self.pairs)} sample{plural} here, {published} are published.",)
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -205,7 +206,8 @@ def refuse_missing(root: Path, pairs: Sequence[Pair], why: str) -> None:
         if name not in folders[folder]:
             missing.append(path)
     if missing:
-        more = f", nor do {len(missing) - 1} more files" if len(missing) > 1 else ""
+        others = len(missing) - 1
+        more = "" if not others else ", nor does another file" if others == 1 else f", nor do {others} more files"
         raise DataError(
             f"{root / missing[0]}, {why}, does not exist{more}.",
             "The data set is incomplete; unpack it again.",

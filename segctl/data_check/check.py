@@ -192,7 +192,7 @@ def _open(plugin: Plugin, data_root: str | Path, split: str) -> tuple[Any, DataE
 
 
 def _notices(dataset: Any, split: str) -> list[str]:
-    counted = f"{split} has {len(dataset)} samples here"  # is told as a finding of its own
+    counted = f"{split} has {len(dataset)} sample"  # is told as a finding of its own
     return [str(each) for each in getattr(dataset, "notices", ()) if not str(each).startswith(counted)]
 
 
@@ -246,7 +246,9 @@ def _names(refusal: Case, file: str) -> bool:
 def _about_split(report: SplitReport, info: DatasetInfo) -> Iterator[Case]:
     if report.published is not None and report.published != report.samples:
         kind = "incomplete" if report.samples < report.published else "count"
-        yield Case(kind, report.name, "", f"has {report.samples} samples here, {report.published} are published")
+        plural = "s" * (report.samples != 1)
+        what = f"has {report.samples} sample{plural} here, {report.published} are published"
+        yield Case(kind, report.name, "", what)
     if report.masks:
         yield from classes.absent(info, report.name, [count.images for count in report.classes.values()])
 

@@ -31,7 +31,7 @@ def test_facts_are_declared_as_published(test_data: Path) -> None:
 def test_values_are_one_more_than_the_class(test_data: Path) -> None:
     dataset = ADE20K(test_data / "samples" / "ade20k", "val")
     assert (len(dataset), dataset.name(0)) == (1, "ADE_val_00000001")
-    assert dataset.notices == ("val has 1 samples here, 2000 are published.",)
+    assert dataset.notices == ("val has 1 sample here, 2000 are published.",)
     image, mask = dataset[0]
     assert image.shape == (512, 683, 3)
     path = test_data / "samples/ade20k/ADEChallengeData2016/annotations/validation/ADE_val_00000001.png"

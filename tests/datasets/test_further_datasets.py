@@ -119,7 +119,7 @@ def test_a_split_without_labels_ignores_every_pixel(tmp_path: Path) -> None:
     image, mask = dataset[0]
     assert (dataset.name(0), image.shape) == ("000000_10", (2, 2, 3))
     assert mask.tolist() == dataset.mask(0).tolist() == [[255, 255], [255, 255]]
-    assert dataset.notices == ("test has 1 samples here, 200 are published.",)
+    assert dataset.notices == ("test has 1 sample here, 200 are published.",)
     assert dataset.fingerprint() == KITTI(tmp_path, "test").fingerprint()
     with pytest.raises(DataError, match="kitti has no split 'dev'; it has train, val, trainval and test"):
         KITTI(tmp_path, "dev")
@@ -158,5 +158,7 @@ def test_what_is_wrong_with_pets_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"test\.txt:1 should hold a name and three numbers, but reads 'Birman_3'"):
         OxfordPet(tmp_path, "test")
     layouts.lines(tmp_path / "annotations" / "test.txt", "Birman_4 8 1 4")
-    with pytest.raises(DataError, match=r"images/Birman_4\.jpg, listed in .*test\.txt, does not exist, nor do 1 more"):
+    with pytest.raises(
+        DataError, match=r"images/Birman_4\.jpg, listed in .*test\.txt, does not exist, nor does another file"
+    ):
         OxfordPet(tmp_path, "test")

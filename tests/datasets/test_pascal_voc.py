@@ -29,7 +29,7 @@ def test_the_official_photograph(test_data: Path) -> None:
     """2007_000063 shows a dog on a chair. The palette's colours, looked up by hand, must say so too."""
     dataset = PascalVOC(test_data / "samples", "train")
     assert (len(dataset), dataset.name(0)) == (1, "2007_000063")
-    assert dataset.notices == ("train has 1 samples here, 1464 are published.",)
+    assert dataset.notices == ("train has 1 sample here, 1464 are published.",)
     image, mask = dataset[0]
     assert (image.shape, mask.shape, mask.dtype) == ((375, 500, 3), (375, 500), np.uint8)
     colors = Image.open(test_data / "samples/VOCdevkit/VOC2012/SegmentationClass/2007_000063.png").convert("RGB")
