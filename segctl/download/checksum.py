@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from segctl.errors import DownloadError
 from segctl.runs.files import read_json, write_json
 
 if TYPE_CHECKING:
@@ -56,14 +57,21 @@ class Running:
         self.position += len(data)
 
     def catch_up(self, file: Path, size: int, report: Callable[[int], None]) -> None:
-        """Reads what is missing up to `size`; `report` is told the position now and then, and may raise."""
+        """Reads what is missing up to `size`; `report` is told the position now and then, and may raise.
+
+        Raises:
+            DownloadError: The file cannot be read.
+        """
         if self.position > size:
             self.restart()
-        with file.open("rb", buffering=0) as content:
-            content.seek(self.position)
-            while self.position < size and (data := content.read(min(_CHUNK, size - self.position))):
-                self.feed(data)
-                report(self.position)
+        try:
+            with file.open("rb", buffering=0) as content:
+                content.seek(self.position)
+                while self.position < size and (data := content.read(min(_CHUNK, size - self.position))):
+                    self.feed(data)
+                    report(self.position)
+        except OSError as error:
+            raise DownloadError(f"{file} cannot be read: {error.strerror}.") from error
 
     @property
     def checksum(self) -> Checksum:

@@ -13,7 +13,7 @@ from segctl.download import facts
 from segctl.download.given import Given, mirror_of
 from segctl.download.login import Ask, Logins
 from segctl.download.plan import DatasetState, Item, Wanted, decide, share
-from segctl.errors import DownloadError, SegctlError, listing
+from segctl.errors import ConfigError, DownloadError, SegctlError, listing
 
 if TYPE_CHECKING:
     from segctl.plugin import Archive
@@ -59,9 +59,13 @@ def survey(
     ask: Ask = lambda host: None,
 ) -> Survey:
     """Looks at plugins and at the disk; see `segctl.download` for the arguments and errors."""
-    address, folder = mirror_of(mirror)
+    try:
+        address, folder = mirror_of(mirror)
+        given = Given(files, folder)
+    except OSError as error:
+        why = f"{error.filename} cannot be read: {error.strerror}."
+        raise ConfigError(why, "Give --from and --mirror what you may read.") from error
     place = facts.data_root_of(data_root)
-    given = Given(files, folder)
     with registry.one_look():
         chosen, left_out = facts.names_of([names] if isinstance(names, str) else names, everything=all)
         datasets = tuple(_with_state(facts.wanted(name, place)) for name in chosen)
@@ -74,9 +78,9 @@ def survey(
         if _needs_a_browser(item, place, given, address):
             for dataset in datasets_of(item):
                 by_hand.setdefault(dataset, []).append(item.archive)
-        elif error := _obstacle(item, place, given, address, logins):
+        elif obstacle := _obstacle(item, place, given, address, logins):
             for dataset in datasets_of(item):
-                refused[dataset] = _with(refused.get(dataset), error)
+                refused[dataset] = _with(refused.get(dataset), obstacle)
         else:
             items.append(item)
     for dataset, archives in by_hand.items():

@@ -208,7 +208,6 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header(name, text)
         self.end_headers()
         self._body(asked, served, body if cut is None else body[:cut], chunked=served.length == "none")
-        asked.until = time.monotonic()
         if cut is not None or (isinstance(served.length, int) and served.length != len(served.content)):
             self._hang_up()
 
@@ -230,6 +229,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _body(self, asked: Asked, served: Served, body: bytes, *, chunked: bool) -> None:
         for at in range(0, len(body), 2**14):
             piece = body[at : at + 2**14]
+            asked.until = time.monotonic()  # before: who has all of it may look at once
             self.wfile.write(b"%x\r\n%s\r\n" % (len(piece), piece) if chunked else piece)
             asked.sent += len(piece)
             if served.pace:

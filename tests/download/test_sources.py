@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import shutil
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +14,7 @@ from planted import OTHER, PHOTO, ZIP, Install, facts, is_whole, zipped
 from server import Server
 
 import segctl
+from segctl.download.checksum import Running
 from segctl.errors import ConfigError, DownloadError
 from segctl.plugin import Archive
 
@@ -173,6 +177,34 @@ def test_an_address_is_told_and_noted_without_its_query(server: Server, publishe
     assert result.files[0].source == url
     assert any(url in text for text in written)
     assert "TOKEN" not in f"{refused.value} {said} {written} {result}"
+
+
+@contextlib.contextmanager
+def nobody() -> Iterator[None]:
+    """Root may read everything; nobody may not."""
+    user = os.geteuid()
+    if user == 0:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(user)
+
+
+def test_what_cannot_be_read_is_told(tmp_path: Path) -> None:
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0)
+    with nobody():
+        for file in (closed, closed / "toy.zip"):
+            with pytest.raises(ConfigError, match=r"cannot be read: Permission denied\."):
+                segctl.download("toy", files=[file])
+        with pytest.raises(ConfigError, match=r"cannot be read: Permission denied\."):
+            segctl.download("toy", mirror=str(closed))
+
+
+def test_a_file_that_cannot_be_read_is_told(tmp_path: Path) -> None:
+    with pytest.raises(DownloadError, match=r"toy\.zip cannot be read: No such file or directory"):
+        Running("md5").catch_up(tmp_path / "toy.zip", 1, lambda position: None)
 
 
 def test_files_that_need_a_browser_are_told_together(published: Install, data: Path) -> None:
