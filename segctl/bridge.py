@@ -12,6 +12,7 @@ from segctl.errors import LaunchError
 
 if TYPE_CHECKING:
     from segctl.config.schema import Config, Plugin
+    from segctl.results import Imported, Prediction, Upsampling
 
 
 def preflight(config: Config, *, processes: int, from_checkpoint: bool = False) -> tuple[str, ...]:
@@ -41,9 +42,11 @@ def predict(
     images: Sequence[Path],
     out: Path,
     on_progress: Callable[[int, int], None] | None,
-) -> tuple[Any, ...]:
+) -> tuple[Prediction, ...]:
     """Predicts photographs in this process; see `segctl_jobs.predict`."""
-    predictions: tuple[Any, ...] = _jobs("predict").predict(checkpoint, config, images, out, on_progress=on_progress)
+    predictions: tuple[Prediction, ...] = _jobs("predict").predict(
+        checkpoint, config, images, out, on_progress=on_progress
+    )
     return predictions
 
 
@@ -60,17 +63,19 @@ def import_weights(
     num_classes: int | None,
     partial: bool,
     version: str,
-    on_report: Callable[[Any], None],
-) -> Any:
+    on_report: Callable[[Imported], None],
+) -> Imported:
     """Brings a foreign checkpoint into a model's names; see `segctl_jobs.weights_import`."""
-    return _jobs("weights_import").import_weights(
+    imported: Imported = _jobs("weights_import").import_weights(
         file, plugin, out, num_classes=num_classes, partial=partial, version=version, on_report=on_report
     )
+    return imported
 
 
-def fit_upsampling(config: Config, out: Path) -> Any:
+def fit_upsampling(config: Config, out: Path) -> Upsampling:
     """Computes DUNet's upsampling from the training masks; see `segctl_jobs.upsampling`."""
-    return _jobs("upsampling").fit_upsampling(config, out)
+    fit: Upsampling = _jobs("upsampling").fit_upsampling(config, out)
+    return fit
 
 
 def export(

@@ -11,6 +11,7 @@ from segctl import __version__, bridge, checkpoints
 from segctl.config.load import load
 from segctl.errors import ConfigError, ExportError, did_you_mean, listing
 from segctl.plain_data import absolute
+from segctl.results import SizeComparison
 from segctl.runs import store
 from segctl.runs.run import Reference
 from segctl.submit import trained_run
@@ -19,20 +20,6 @@ __all__ = ["FORMATS", "Exported", "SizeComparison", "export"]
 
 FORMATS = {"torch-export": ".pt2", "onnx": ".onnx", "safetensors": ".safetensors"}
 _PACKAGES = {"torch-export": (), "onnx": ("onnx", "onnxscript", "onnxruntime"), "safetensors": ("safetensors",)}
-
-
-@dataclass(frozen=True)
-class SizeComparison:
-    """How far the export's logits are from the model's for `number` images of `height` x `width` pixels.
-
-    Attributes:
-        difference: The largest difference, relative to the largest logit.
-    """
-
-    number: int
-    height: int
-    width: int
-    difference: float
 
 
 @dataclass(frozen=True)
@@ -136,7 +123,7 @@ def export(
         path=target,
         format=format,
         size=target.stat().st_size,
-        sizes=tuple(SizeComparison(each.number, each.height, each.width, each.difference) for each in found.sizes),
+        sizes=found.sizes,
         logits_tolerance=found.logits_tolerance,
         split=found.split,
         samples=found.samples,

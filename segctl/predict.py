@@ -2,35 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from segctl import bridge, checkpoints
 from segctl.config.load import load
 from segctl.errors import DataError
+from segctl.results import Prediction
 from segctl.runs import store
 from segctl.runs.run import Reference
 from segctl.submit import trained_run
 
 __all__ = ["Prediction", "predict"]
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """What was predicted for one photograph.
-
-    Attributes:
-        image: The photograph.
-        mask: Palette PNG of the upright photograph's size, in the data set's own label values.
-        overlay: The photograph under the classes' colours, with a legend.
-        shares: For each class that occurs, its share of the pixels; the largest first.
-    """
-
-    image: Path
-    mask: Path
-    overlay: Path
-    shares: Mapping[str, float]
 
 
 def predict(
@@ -66,5 +49,4 @@ def predict(
     if on_notice is not None:
         for notice in notices:
             on_notice(notice)
-    found = bridge.predict(path, load(trained.config_file), pictures, Path(out), on_progress)
-    return tuple(Prediction(each.image, each.mask, each.overlay, dict(each.shares)) for each in found)
+    return bridge.predict(path, load(trained.config_file), pictures, Path(out), on_progress)

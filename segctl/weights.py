@@ -3,74 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from segctl import __version__, bridge
 from segctl.config.load import resolve_model
 from segctl.errors import ConfigError, WeightsError
+from segctl.results import Imported, WeightsEntry
 
 __all__ = ["Imported", "WeightsEntry", "import_weights"]
-
-Shape = tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class WeightsEntry:
-    """What became of one entry of the model's state dict.
-
-    Attributes:
-        name: Its name in the model.
-        shape: Its shape in the model.
-        how: One of `Imported.WAYS`.
-        source: The file's entry that it is taken from, or that has its name but not its shape; else None.
-        source_shape: That entry's shape.
-    """
-
-    name: str
-    shape: Shape
-    how: str
-    source: str | None = None
-    source_shape: Shape | None = None
-
-
-@dataclass(frozen=True)
-class Imported:
-    """How a file's entries and a model's belong together.
-
-    Attributes:
-        file: The file that was read.
-        out: What is written from it.
-        model: The model plugin's name and options.
-        num_classes: The model's number of classes.
-        entries: Every entry of the model, in its order; BatchNorm's counters of steps are left out.
-        unused: The file's entries that no entry of the model took.
-        surplus: Those of them that stand between used ones: the file's model has more layers there than this one.
-        notices: What the user should know although nothing is wrong.
-    """
-
-    WAYS: ClassVar[tuple[str, ...]] = ("exact", "renamed", "by order", "by shape", "ambiguous", "misshaped", "missing")
-    """``exact``: the same name. ``renamed``: the same names below another prefix. ``by order``: the same sequence of
-    layers, of the same shapes, under other names. ``by shape``: the only one of its shape. ``ambiguous``: there are
-    several of its shape and nothing tells which. ``misshaped``: the name is there with another shape. ``missing``."""
-
-    file: Path
-    out: Path
-    model: Mapping[str, Any]
-    num_classes: int
-    entries: tuple[WeightsEntry, ...]
-    unused: tuple[str, ...]
-    surplus: tuple[str, ...]
-    notices: tuple[str, ...]
-
-    def of(self, how: str) -> tuple[WeightsEntry, ...]:
-        return tuple(entry for entry in self.entries if entry.how == how)
-
-    @property
-    def complete(self) -> bool:
-        """Whether all of the model is in the file, and no more inside of what matches."""
-        return not self.surplus and not any(self.of(how) for how in ("ambiguous", "misshaped", "missing"))
 
 
 def import_weights(
@@ -111,20 +52,12 @@ def import_weights(
     if target.is_dir() or not target.parent.is_dir():
         reason = "it is a folder" if target.is_dir() else f"there is no folder {target.parent}"
         raise WeightsError(f"{target} cannot be written: {reason}.", "Choose another file with -o.")
-
-    def wrapped(found: Any) -> Imported:
-        entries = tuple(WeightsEntry(*(getattr(each, f.name) for f in fields(WeightsEntry))) for each in found.entries)
-        description = {"name": plugin.name, **plugin.options}
-        return Imported(
-            source, target, description, found.num_classes, entries, found.unused, found.surplus, found.notices
-        )
-
-    def report(found: Any) -> None:
-        if on_report is not None:
-            on_report(wrapped(found))
-
-    return wrapped(
-        bridge.import_weights(
-            source, plugin, target, num_classes=num_classes, partial=partial, version=__version__, on_report=report
-        )
+    return bridge.import_weights(
+        source,
+        plugin,
+        target,
+        num_classes=num_classes,
+        partial=partial,
+        version=__version__,
+        on_report=on_report or (lambda found: None),
     )

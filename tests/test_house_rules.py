@@ -27,6 +27,7 @@ SHIPPED = ("segctl", "plugins/segctl_models", "plugins/segctl_datasets", "plugin
 WORDS = {"errors", "wording", "plain_data"}
 MAY_IMPORT = {
     "errors": set[str](),
+    "results": set[str](),
     "plugin": {"errors"},
     "wording": WORDS,
     "plain_data": WORDS,
@@ -37,7 +38,7 @@ MAY_IMPORT = {
     "launch": WORDS | {"runs", "config"},
     "conformance": WORDS | {"plugin", "options", "config", "registry"},
 }
-JOBS_MAY_IMPORT = {"config", "registry", "options", "runs", "plugin", "errors"}
+JOBS_MAY_IMPORT = {"config", "registry", "options", "runs", "plugin", "errors", "results"}
 PLUGINS_MAY_IMPORT = {"plugin", "errors"}
 PRINTERS = {"print", "sys.stdout.write", "sys.stderr.write"}
 TORCH = {"torch", "torchvision"}

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from segctl.config.schema import Config, Input
 from segctl.errors import ExportError
 from segctl.plugin import DatasetInfo
+from segctl.results import SizeComparison
 from segctl_jobs.build import open_split
 from segctl_jobs.counting import count
 from segctl_jobs.data import Some
@@ -22,7 +23,7 @@ from segctl_jobs.evaluate import check_classes
 from segctl_jobs.inference import normalize
 from segctl_jobs.metrics import summarize
 
-__all__ = ["Comparison", "SizeComparison", "compare"]
+__all__ = ["Comparison", "compare"]
 
 SIZES = ((1, 65, 97), (3, 128, 72))  # number, height, width
 LOGITS_TOLERANCE = 1e-4  # largest difference, relative to the largest logit; float32 in another order of operations
@@ -30,17 +31,6 @@ MIOU_TOLERANCE = 5e-4
 
 
 Program = Callable[[Tensor], Tensor]
-
-
-@dataclass(frozen=True)
-class SizeComparison:
-    """Largest difference between two models' logits for `number` images of `height` x `width`, relative to the largest
-    logit; infinite where one's are not of the right shape."""
-
-    number: int
-    height: int
-    width: int
-    difference: float
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,30 +12,14 @@ import torch
 from segctl.config import schema
 from segctl.errors import DataError, SegctlError
 from segctl.plugin import DatasetInfo, dataset_info
+from segctl.results import Prediction
 from segctl_jobs import checkpoint
 from segctl_jobs.evaluate import prediction_dtype, trained_model
 from segctl_jobs.inference import predict_mask
 from segctl_jobs.photos import OUTPUTS, find_photos, output_names, read_photo
 from segctl_jobs.pictures import class_shares, is_ours, mask_picture, overlay_picture, save_png
 
-__all__ = ["Prediction", "predict"]
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """What was predicted for one photograph.
-
-    Attributes:
-        image: The photograph.
-        mask: Palette PNG of the upright photograph's size, in the data set's own label values.
-        overlay: The photograph under the classes' colours, with a legend.
-        shares: For each class that occurs, its share of the pixels; the largest first.
-    """
-
-    image: Path
-    mask: Path
-    overlay: Path
-    shares: Mapping[str, float]
+__all__ = ["predict"]
 
 
 def predict(

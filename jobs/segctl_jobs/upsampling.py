@@ -21,11 +21,12 @@ from torch import Tensor
 from segctl.config.schema import Config
 from segctl.errors import DataError, PluginError, WeightsError
 from segctl.plugin import DatasetInfo, SegmentationDataset
+from segctl.results import Upsampling
 from segctl.runs.files import replacing
 from segctl_jobs.build import create_model, open_split
 from segctl_jobs.data import check_pair
 
-__all__ = ["Fit", "Upsampling", "fit_upsampling", "principal_components"]
+__all__ = ["Basis", "fit_upsampling", "principal_components"]
 
 TILES = 20_000  # at most about as many; some thousands already settle all components that matter
 SEED = 0
@@ -36,19 +37,7 @@ _OTHER_FILE = "Choose another file with -o."
 
 
 @dataclass(frozen=True)
-class Fit:
-    """See `segctl.upsampling.Upsampling`."""
-
-    num_classes: int
-    ratio: int
-    channels: int
-    tiles: int
-    explained: float
-    pixel_accuracy: float
-
-
-@dataclass(frozen=True)
-class Upsampling:
+class Basis:
     """What rebuilds a tile from K numbers x as ``weight @ x + bias``.
 
     Attributes:
@@ -63,7 +52,7 @@ class Upsampling:
     explained: float
 
 
-def fit_upsampling(config: Config, out: Path) -> Fit:
+def fit_upsampling(config: Config, out: Path) -> Upsampling:
     """Computes the upsampling of the configured model for the configured training masks, and writes it to `out`.
 
     Raises:
@@ -79,7 +68,15 @@ def fit_upsampling(config: Config, out: Path) -> Fit:
     ratio = math.isqrt(rows // classes)
     tiles = _tiles(dataset, info, ratio)
     found = principal_components(tiles, classes, channels)
-    fit = Fit(classes, ratio, channels, len(tiles), found.explained, _pixel_accuracy(found, tiles, classes))
+    fit = Upsampling(
+        out=out,
+        num_classes=classes,
+        ratio=ratio,
+        channels=channels,
+        tiles=len(tiles),
+        explained=found.explained,
+        pixel_accuracy=_pixel_accuracy(found, tiles, classes),
+    )
     state = {"upsample.weight": found.weight[:, :, None, None].contiguous(), "upsample.bias": found.bias}
     origin = {"dataset": {"name": config.dataset.name, **config.dataset.options}, "classes": list(info.classes)}
     try:
@@ -125,7 +122,7 @@ def _tiles(dataset: SegmentationDataset, info: DatasetInfo, ratio: int) -> Tenso
     return torch.from_numpy(tiles.astype(np.int64))
 
 
-def principal_components(tiles: Tensor, num_classes: int, channels: int) -> Upsampling:
+def principal_components(tiles: Tensor, num_classes: int, channels: int) -> Basis:
     """The mean and the first principal components of one-hot tiles.
 
     By randomised subspace iteration (Halko, Martinsson and Tropp 2011, https://arxiv.org/abs/0909.4061, algorithm 4.4),
@@ -148,7 +145,7 @@ def principal_components(tiles: Tensor, num_classes: int, channels: int) -> Upsa
     weight[:, : len(scale)] = components * (scale / math.sqrt(len(tiles)))
     variance = vectors.squared_norm()
     explained = float(scale.double().square().sum() / variance) if variance else 1.0
-    return Upsampling(weight, vectors.mean.flatten(), explained)
+    return Basis(weight, vectors.mean.flatten(), explained)
 
 
 class _OneHot:
@@ -188,7 +185,7 @@ class _OneHot:
         return float((each * (1 - mean.square().sum(0))).sum())
 
 
-def _pixel_accuracy(found: Upsampling, tiles: Tensor, num_classes: int, sample: int = 2000) -> float:
+def _pixel_accuracy(found: Basis, tiles: Tensor, num_classes: int, sample: int = 2000) -> float:
     """The share of the labels that are the highest of their pixel's scores when the tiles are rebuilt."""
     tiles = tiles[torch.linspace(0, len(tiles) - 1, min(sample, len(tiles))).long()]
     vectors = _OneHot(tiles, num_classes)

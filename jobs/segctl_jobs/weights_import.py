@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -13,48 +12,18 @@ from torch import Tensor, nn
 
 from segctl.config.schema import Plugin
 from segctl.errors import ConfigError, SegctlError, WeightsError, listing
+from segctl.results import Imported, WeightsEntry
 from segctl.runs.files import replacing
 from segctl_jobs import weights_file
 from segctl_jobs.build import create_model
 from segctl_jobs.weights_match import Match, Shape, classes_in, is_auxiliary, match, surplus
 
-__all__ = ["Entry", "Report", "import_weights"]
+__all__ = ["import_weights"]
 
 log = logging.getLogger(__name__)
 
 BY_SHAPES = ("by order", "by shape")
-UNMATCHED = ("missing", "misshaped", "ambiguous")
 SEED = 0  # of what stays random, so that one command gives one file
-
-
-@dataclass(frozen=True)
-class Entry:
-    """What became of one entry of the model; see `segctl.weights.WeightsEntry`."""
-
-    name: str
-    shape: Shape
-    how: str
-    source: str | None = None
-    source_shape: Shape | None = None
-
-
-@dataclass(frozen=True)
-class Report:
-    """How file and model belong together; see `segctl.weights.Imported`."""
-
-    num_classes: int
-    file_classes: int | None
-    entries: tuple[Entry, ...]
-    unused: tuple[str, ...]
-    surplus: tuple[str, ...]
-    notices: tuple[str, ...]
-
-    def names(self, *ways: str) -> list[str]:
-        return [entry.name for entry in self.entries if entry.how in ways]
-
-    @property
-    def complete(self) -> bool:
-        return not self.names(*UNMATCHED) and not self.surplus
 
 
 def import_weights(
@@ -65,8 +34,8 @@ def import_weights(
     num_classes: int | None,
     partial: bool,
     version: str,
-    on_report: Callable[[Report], None],
-) -> Report:
+    on_report: Callable[[Imported], None],
+) -> Imported:
     """Writes to `out` the state dict of the model that `plugin` describes, with the weights in `file`.
 
     Args:
@@ -81,26 +50,26 @@ def import_weights(
         ConfigError: The number of classes is needed, but neither given nor in the file.
     """
     read = weights_file.read(file)
-    report = _compare(read, plugin, num_classes, file, partial=partial)
+    report = _compare(read, plugin, num_classes, file, out, partial=partial)
     on_report(report)
-    if all(entry.how in UNMATCHED for entry in report.entries):
+    if all(entry.how in Imported.UNMATCHED for entry in report.entries):
         raise WeightsError(f"Nothing in {file} matches model {plugin.name}.", _OTHER_MODEL.format(plugin.name))
     if not report.complete and not partial:
-        raise _of_something_else(report, read.state, plugin, file) or _incomplete(report, plugin, file)
-    _write(report, read.state, plugin, file, out, version)
+        raise _of_something_else(report, read.state, plugin) or _incomplete(report, plugin)
+    _write(report, read.state, plugin, version)
     return report
 
 
 def _compare(
-    read: weights_file.WeightsFile, plugin: Plugin, num_classes: int | None, file: Path, *, partial: bool
-) -> Report:
+    read: weights_file.WeightsFile, plugin: Plugin, num_classes: int | None, file: Path, out: Path, *, partial: bool
+) -> Imported:
     offered = {name: tuple(value.shape) for name, value in read.state.items()}
     two, _ = _probe(plugin, 2)
     found = classes_in(offered, two, _probe(plugin, 3)[0])
     classes = found if num_classes is None else num_classes
     if classes is None:
-        as_if = _compare(read, plugin, 2, file, partial=partial)
-        raise _of_something_else(as_if, read.state, plugin, file) or ConfigError(
+        as_if = _compare(read, plugin, 2, file, out, partial=partial)
+        raise _of_something_else(as_if, read.state, plugin) or ConfigError(
             f"The shapes in {file} do not say how many classes model {plugin.name} is to have.", "Give --num-classes."
         )
     wanted, classes_around = _probe(plugin, classes)
@@ -120,7 +89,17 @@ def _compare(
             f"{names if by_shapes else ''}Another author's model may differ in what names and shapes do not tell: "
             "dilations, resizing, the input's normalisation. Evaluate it before you rely on it."
         )
-    return Report(classes, found, entries, unused, surplus(matches, unused), tuple(notices))
+    return Imported(
+        file=file,
+        out=out,
+        model={"name": plugin.name, **plugin.options},
+        num_classes=classes,
+        file_classes=found,
+        entries=entries,
+        unused=unused,
+        surplus=surplus(matches, unused),
+        notices=tuple(notices),
+    )
 
 
 def _probe(plugin: Plugin, num_classes: int) -> tuple[dict[str, Shape], dict[str, str]]:
@@ -157,53 +136,57 @@ def _trusted(matches: Mapping[str, Match], wanted: Mapping[str, Shape], notices:
 
 def _entry(
     name: str, shape: Shape, found: Match | None, ambiguous: frozenset[str], offered: Mapping[str, Shape]
-) -> Entry:
+) -> WeightsEntry:
     if found is None:
         if name in offered:
-            return Entry(name, shape, "misshaped", name, offered[name])
-        return Entry(name, shape, "ambiguous" if name in ambiguous else "missing")
+            return WeightsEntry(name, shape, "misshaped", name, offered[name])
+        return WeightsEntry(name, shape, "ambiguous" if name in ambiguous else "missing")
     source_shape = offered[found.source]
     fits = torch.Size(shape).numel() == torch.Size(source_shape).numel()
-    return Entry(name, shape, found.how if fits else "misshaped", found.source, source_shape)
+    return WeightsEntry(name, shape, found.how if fits else "misshaped", found.source, source_shape)
 
 
 _OTHER_MODEL = "Check --model and its options ('segctl plugins show {}')."
 
 
-def _of_something_else(report: Report, state: Mapping[str, Tensor], plugin: Plugin, file: Path) -> WeightsError | None:
+def _of_something_else(report: Imported, state: Mapping[str, Tensor], plugin: Plugin) -> WeightsError | None:
     """What to say of a file that holds but a backbone, or hardly anything, of the model; None where it holds more."""
-    number, total = sum(entry.how not in UNMATCHED for entry in report.entries), len(report.entries)
+    total = len(report.entries)
+    number = total - len(report.of(*Imported.UNMATCHED))
     backbone = [entry for entry in report.entries if entry.name.startswith("backbone.")]
     rest = [entry for entry in report.entries if not entry.name.startswith("backbone.")]
-    nothing_else = all(entry.how in (*UNMATCHED, *BY_SHAPES) for entry in rest)
+    whole = all(entry.how not in Imported.UNMATCHED for entry in backbone)
+    nothing_else = all(entry.how in (*Imported.UNMATCHED, *BY_SHAPES) for entry in rest)
     # An ImageNet classifier has linear layers beside the part that is taken; convolutions are a segmentation head's.
     taken = {entry.source.split(".")[0] for entry in backbone if entry.source is not None}
     no_head = all(state[name].dim() <= 2 or name.split(".")[0] in taken for name in report.unused)
-    if backbone and rest and nothing_else and no_head and all(entry.how not in UNMATCHED for entry in backbone):
-        start = f"Train with --model.weights {file}, which takes a backbone under torchvision's names; "
+    if backbone and rest and whole and nothing_else and no_head:
+        start = f"Train with --model.weights {report.file}, which takes a backbone under torchvision's names; "
         return WeightsError(
-            f"{file} has the backbone of model {plugin.name} alone: {number} of its {total} entries match.",
+            f"{report.file} has the backbone of model {plugin.name} alone: {number} of its {total} entries match.",
             f"{start if 'weights' in plugin.options else ''}--partial and --num-classes import one under any names.",
         )
     if 2 * number < total:
         matched = f"{number or 'none'} of its {total} entries match{'es' if number == 1 else ''}"
-        return WeightsError(f"{file} is not of model {plugin.name}: {matched}.", _OTHER_MODEL.format(plugin.name))
+        return WeightsError(
+            f"{report.file} is not of model {plugin.name}: {matched}.", _OTHER_MODEL.format(plugin.name)
+        )
     return None
 
 
-def _incomplete(report: Report, plugin: Plugin, file: Path) -> WeightsError:
+def _incomplete(report: Imported, plugin: Plugin) -> WeightsError:
     counts = Counter(entry.how for entry in report.entries)
     words = {"missing": "not in the file", "misshaped": "of another shape", "ambiguous": "ambiguous"}
     faults = [f"{counts[how]} {text}" for how, text in words.items() if counts[how]]
     what = f"of its {len(report.entries)} entries {listing(faults)}" if faults else ""
     more = f"the file has {len(report.surplus)} more beside them ({report.surplus[0]}, ...)" if report.surplus else ""
     told = "; ".join(filter(None, [what, more]))
-    return WeightsError(f"{file} is not all of model {plugin.name}: {told}.", _way_out(report, plugin))
+    return WeightsError(f"{report.file} is not all of model {plugin.name}: {told}.", _way_out(report, plugin))
 
 
-def _way_out(report: Report, plugin: Plugin) -> str:
-    unmatched = report.names(*UNMATCHED)
-    if report.file_classes not in (None, report.num_classes) and len(unmatched) == len(report.names("misshaped")):
+def _way_out(report: Imported, plugin: Plugin) -> str:
+    unmatched = [entry.name for entry in report.of(*Imported.UNMATCHED)]
+    if report.file_classes not in (None, report.num_classes) and len(unmatched) == len(report.of("misshaped")):
         return (
             f"It is for {report.file_classes} classes, not {report.num_classes}: --num-classes {report.file_classes} "
             "takes all of it, --partial all but these."
@@ -213,7 +196,7 @@ def _way_out(report: Report, plugin: Plugin) -> str:
     return f"{_OTHER_MODEL.format(plugin.name)} --partial takes what matches and leaves the rest random."
 
 
-def _write(report: Report, state: Mapping[str, Tensor], plugin: Plugin, file: Path, out: Path, version: str) -> None:
+def _write(report: Imported, state: Mapping[str, Tensor], plugin: Plugin, version: str) -> None:
     torch.manual_seed(SEED)
     model: nn.Module = create_model(plugin, report.num_classes, from_checkpoint=True)
     weights = model.state_dict()
@@ -223,15 +206,15 @@ def _write(report: Report, state: Mapping[str, Tensor], plugin: Plugin, file: Pa
     model.load_state_dict(weights)
     origin = {
         "version": version,
-        "file": file.name,
-        "model": {"name": plugin.name, **plugin.options},
+        "file": report.file.name,
+        "model": report.model,
         "num_classes": report.num_classes,
-        "random": report.names(*UNMATCHED),
+        "random": [entry.name for entry in report.of(*Imported.UNMATCHED)],
     }
     try:
-        with replacing(out) as target:
+        with replacing(report.out) as target:
             torch.save({"model": weights, "segctl": origin}, target)
     except OSError as error:
         raise WeightsError(
-            f"{out} cannot be written: {error.strerror or error}.", "Choose another file with -o."
+            f"{report.out} cannot be written: {error.strerror or error}.", "Choose another file with -o."
         ) from error

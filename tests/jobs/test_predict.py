@@ -13,10 +13,11 @@ from PIL import Image, ImageDraw
 from segctl.config.load import dump, resolve
 from segctl.errors import CheckpointError, DataError
 from segctl.plugin import DatasetInfo
+from segctl.results import Prediction
 from segctl_jobs.checkpoint import CheckpointWriter
 from segctl_jobs.photos import find_photos, output_names, read_photo
 from segctl_jobs.pictures import class_shares, mask_picture, overlay_picture
-from segctl_jobs.predict import Prediction, predict
+from segctl_jobs.predict import predict
 from segctl_models.enet import enet
 
 INFO = DatasetInfo(
