@@ -68,3 +68,13 @@ def amp_dtype(setting: str, device: torch.device) -> torch.dtype | None:
     if setting == "fp16" and device.type == "cpu":
         raise ConfigError("train.amp: fp16 needs a GPU.", "Use bf16 or off on a CPU.")
     return {"bf16": torch.bfloat16, "fp16": torch.float16, "off": None}[setting]
+
+
+def memory_format(channels_last: bool, amp: torch.dtype | None, device: torch.device) -> torch.memory_format:
+    """The order in memory of weights and images: channels last where that is wanted, but not in bf16 on a CPU.
+
+    There oneDNN computes a wrong gradient of the weights of dilated depthwise convolutions (seen with torch 2.15, on
+    maps of 24x32 and larger: off by more than the gradient itself, at times infinite); contiguous, it is right.
+    """
+    wrong = device.type == "cpu" and amp == torch.bfloat16
+    return torch.channels_last if channels_last and not wrong else torch.contiguous_format

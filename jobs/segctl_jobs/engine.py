@@ -22,7 +22,7 @@ from segctl.errors import ConfigError, NonFiniteLossError, listing
 from segctl.plugin import DatasetInfo, SegmentationDataset, model_traits
 from segctl.runs.run import Run
 from segctl_jobs import checkpoint, watchdog
-from segctl_jobs.build import amp_dtype, create_loss, create_model
+from segctl_jobs.build import amp_dtype, create_loss, create_model, memory_format
 from segctl_jobs.class_pixels import count_class_pixels
 from segctl_jobs.data import Batch
 from segctl_jobs.distributed import World, distribute
@@ -65,6 +65,11 @@ class Engine:
     average: MovingAverage | None
     amp: torch.dtype | None
 
+    @property
+    def layout(self) -> torch.memory_format:
+        """Of weights and images."""
+        return memory_format(self.config.train.channels_last, self.amp, self.world.device)
+
 
 @dataclass(frozen=True)
 class StepResult:
@@ -97,7 +102,7 @@ def assemble(
     model = create_model(config.model, len(info.classes), from_checkpoint=from_checkpoint)
     if world.is_main:
         world.barrier()
-    model.to(world.device, memory_format=torch.channels_last if training.channels_last else torch.contiguous_format)
+    model.to(world.device, memory_format=memory_format(training.channels_last, amp, world.device))
     if training.compile:
         model.compile()
     replica = distribute(model, world, sync_bn=training.sync_bn)
@@ -217,7 +222,7 @@ def _loss(engine: Engine, images: Tensor, masks: Tensor, looks: Sequence[Look]) 
     images = images.to(device, non_blocking=True)
     if looks:
         apply_looks(images, looks)
-    inputs = normalize(images, engine.config.input)
+    inputs = normalize(images, engine.config.input).contiguous(memory_format=engine.layout)
     target = masks.to(device, non_blocking=True).long()
     with torch.autocast(device.type, dtype=engine.amp, enabled=engine.amp is not None):
         terms = engine.loss(engine.replica(inputs), target)

@@ -17,7 +17,7 @@ from segctl.plugin import DatasetInfo
 from segctl.runs.files import read_json, write_json
 from segctl.runs.run import Run
 from segctl_jobs import checkpoint
-from segctl_jobs.build import amp_dtype, create_model, open_split
+from segctl_jobs.build import amp_dtype, create_model, memory_format, open_split
 from segctl_jobs.counting import Counted, count, prediction_path
 from segctl_jobs.distributed import World
 from segctl_jobs.metrics import summarize
@@ -116,7 +116,7 @@ def trained_model(config: schema.Config, state: Mapping[str, Any], path: Path, d
     """
     model = create_model(config.model, len(state["dataset_info"]["classes"]), from_checkpoint=True)
     checkpoint.fit(model, state["model"] if state["ema"] is None else state["ema"], path)
-    layout = torch.channels_last if config.train.channels_last else torch.contiguous_format
+    layout = memory_format(config.train.channels_last, prediction_dtype(config, device), device)
     return model.to(device, memory_format=layout).eval()
 
 

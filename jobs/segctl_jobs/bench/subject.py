@@ -15,7 +15,7 @@ from segctl import registry
 from segctl.config.schema import Plugin
 from segctl.errors import ConfigError, LaunchError, PluginError, SegctlError, did_you_mean, listing
 from segctl.plugin import model_traits
-from segctl_jobs.build import amp_dtype
+from segctl_jobs.build import amp_dtype, memory_format
 
 IGNORE_INDEX = 255
 
@@ -115,7 +115,8 @@ class Session:
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
         self.device = torch.device(setting.device)
         self.amp = amp_dtype("bf16" if setting.amp else "off", self.device)
-        self.model = subject.create(setting.num_classes).to(self.device, memory_format=torch.channels_last)
+        layout = memory_format(True, self.amp, self.device)
+        self.model = subject.create(setting.num_classes).to(self.device, memory_format=layout)
         if setting.compile:
             self.model.compile()
         self.loss = subject.create_loss(setting.num_classes)
@@ -123,7 +124,7 @@ class Session:
             self.loss.to(self.device)
         self.optimizer = torch.optim.SGD(self.model.parameters(), lr=1e-4, momentum=0.9)
         images = torch.randn(setting.batch_size, 3, *setting.size)
-        self.images = images.to(self.device, memory_format=torch.channels_last)
+        self.images = images.to(self.device, memory_format=layout)
         self.target = torch.randint(setting.num_classes, (setting.batch_size, *setting.size)).to(self.device)
 
     def forward(self) -> None:
