@@ -56,6 +56,7 @@ def import_weights(
         raise WeightsError(f"Nothing in {file} matches model {plugin.name}.", _OTHER_MODEL.format(plugin.name))
     if not report.complete and not partial:
         raise _of_something_else(report, read.state, plugin) or _incomplete(report, plugin)
+    _refuse_what_is_not_finite(report, read.state)
     _write(report, read.state, plugin, version)
     return report
 
@@ -182,6 +183,17 @@ def _incomplete(report: Imported, plugin: Plugin) -> WeightsError:
     more = f"the file has {len(report.surplus)} more beside them ({report.surplus[0]}, ...)" if report.surplus else ""
     told = "; ".join(filter(None, [what, more]))
     return WeightsError(f"{report.file} is not all of model {plugin.name}: {told}.", _way_out(report, plugin))
+
+
+def _refuse_what_is_not_finite(report: Imported, state: Mapping[str, Tensor]) -> None:
+    taken = [entry.source for entry in report.entries if entry.source is not None and entry.how != "misshaped"]
+    spoilt = [name for name in taken if not state[name].isfinite().all()]
+    if spoilt:
+        more = f" and {len(spoilt) - 1} more" if len(spoilt) > 1 else ""
+        raise WeightsError(
+            f"{report.file} holds values that are infinite or not numbers, in {spoilt[0]}{more}.",
+            "Its training went astray: take an earlier checkpoint.",
+        )
 
 
 def _way_out(report: Imported, plugin: Plugin) -> str:

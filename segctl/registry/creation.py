@@ -136,12 +136,17 @@ def dataset_root(entry: PluginEntry, factory: Any, data_root: str | Path) -> Pat
     for root, parts in zip(candidates, missing, strict=True):
         if not parts:
             return root
-    homepage = getattr(factory, "homepage", "")
-    source = f" The data come from {homepage}." if isinstance(homepage, str) and homepage else ""
     raise DataError(
         f"Data set {entry.name!r}: {_what_is_missing(candidates, missing, layout)}.",
-        f"Name the folder that holds it with --data-root or $SEGCTL_DATA.{source}",
+        f"Name the folder that holds it with --data-root or $SEGCTL_DATA.{_where_from(entry, factory)}",
     )
+
+
+def _where_from(entry: PluginEntry, factory: Any) -> str:
+    if isinstance(archives := getattr(factory, "archives", ()), tuple) and archives:
+        return f" 'segctl download {entry.name}' fetches it."
+    homepage = getattr(factory, "homepage", "")
+    return f" The data come from {homepage}." if isinstance(homepage, str) and homepage else ""
 
 
 def _what_is_missing(candidates: list[Path], missing: list[list[str]], layout: Sequence[str]) -> str:

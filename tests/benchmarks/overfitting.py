@@ -99,7 +99,9 @@ def train(model: str, data_root: Path, runs_dir: Path, amp: str, backbone: str |
     options = ["--data-root", str(data_root), "--runs-dir", str(runs_dir), "--set", f"train.amp={amp}", "--json"]
     steps = ["--steps", str(STEPS[model])] if model in STEPS else []
     small = ["--model.backbone", backbone] if backbone else []
-    subprocess.run([*command, *options, *steps, *small], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    done = subprocess.run([*command, *options, *steps, *small], capture_output=True, text=True)
+    if done.returncode:
+        print(f"{model}: {done.stderr.strip().splitlines()[-1]}", file=sys.stderr, flush=True)
 
 
 def completed(model: str, runs_dir: Path) -> Run | None:

@@ -265,6 +265,18 @@ def test_a_segmentation_files_backbone_is_not_all_it_has(tmp_path: Path) -> None
         segctl.import_weights(tmp_path / "lraspp.pth", "fcn", options=options, num_classes=21, out=tmp_path / "o.pt")
 
 
+def test_weights_that_are_no_numbers_are_refused(tmp_path: Path) -> None:
+    state = random_model("lraspp", 5).state_dict()
+    name = next(name for name, value in state.items() if value.dim() == 4)
+    state[name][0, 0, 0, 0] = float("nan")
+    torch.save(state, tmp_path / "spoilt.pth")
+
+    with pytest.raises(WeightsError, match=rf"not numbers, in {re.escape(name)}\."):
+        segctl.import_weights(tmp_path / "spoilt.pth", "lraspp", out=tmp_path / "out.pt")
+
+    assert not (tmp_path / "out.pt").exists()
+
+
 def test_a_file_that_leaves_the_number_of_classes_open(tmp_path: Path) -> None:
     state = random_model("enet", 3).state_dict()
     torch.save({name: value for name, value in state.items() if "fullconv" not in name}, tmp_path / "headless.pth")

@@ -13,6 +13,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 from segctl.errors import ConfigError
+from segctl.plugin import Archive
 
 def net(num_classes: int, *, width: int = 32, mode: Literal["a", "b"] = "a"):
     if width == 0:
@@ -41,6 +42,9 @@ class Roads:
     def __init__(self, root: Path, split: str, *, year: int = 2012) -> None:
         self.given = (root, split, year)
 
+class Streets(Roads):
+    archives = (Archive("https://example.org/streets.zip"),)
+
 class Drawn:
     def __init__(self, root: Path, split: str) -> None:
         self.given = (root, split)
@@ -63,7 +67,7 @@ def acme(install, tmp_path, monkeypatch):
         {"acme_creating.py": SOURCE},
         models={"net": "acme_creating:net"},
         losses={name: f"acme_creating:{name}" for name in ("Plain", "weighted", "keyword", "both")},
-        datasets={name.lower(): f"acme_creating:{name}" for name in ("Roads", "Drawn", "Late")},
+        datasets={name.lower(): f"acme_creating:{name}" for name in ("Roads", "Streets", "Drawn", "Late")},
     )
     monkeypatch.syspath_prepend(site)
 
@@ -154,6 +158,13 @@ def test_missing_data_are_refused_with_both_places_and_what_should_be_there(tmp_
     assert caught.value.hint == (
         "Name the folder that holds it with --data-root or $SEGCTL_DATA. The data come from https://example.org/roads."
     )
+
+
+def test_missing_data_that_can_be_downloaded_say_how(tmp_path):
+    with pytest.raises(DataError) as caught:
+        open_dataset(Plugin(name="streets"), tmp_path, "train")
+
+    assert caught.value.hint.endswith("$SEGCTL_DATA. 'segctl download streets' fetches it.")
 
 
 def test_incomplete_data_are_told_from_missing_ones(tmp_path):
