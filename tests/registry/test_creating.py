@@ -115,7 +115,7 @@ def test_a_fault_of_a_plugin_names_it_and_keeps_the_cause():
         create_model(Plugin(name="net", options={"width": 0}), 5)
 
     assert caught.value.message.startswith("Cannot make the model 'net' of acme 1.0: ValueError: no channels (")
-    assert "acme_creating.py, line 9)" in caught.value.message
+    assert "acme_creating.py, line 10)" in caught.value.message
     assert isinstance(caught.value.__cause__, ValueError)
 
 
