@@ -26,16 +26,28 @@ QUICK = Timing(look=0.02, beat=0.05, silent=0.5)
 def test_two_at_once_fetch_every_byte_once(
     server: Server, published: Install, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("PYTHONPATH", published(facts(server.serve("/toy.zip", ZIP, pace=0.02), ZIP)))
+    monkeypatch.setenv("PYTHONPATH", published(facts(server.serve("/toy.zip", ZIP, pace=1.0), ZIP)))
     command = [sys.executable, "-m", "segctl.cli", "download", "toy", "--data-root", str(data)]
-    processes = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(3)]
+    files = [data.with_name(f"said-{number}") for number in range(3)]
 
-    said = [process.communicate(timeout=60)[1] for process in processes]
+    def waiting() -> int:
+        return sum("toy.zip is being fetched by process" in file.read_text() for file in files)
 
-    assert [process.returncode for process in processes] == [0, 0, 0], said
+    def start(file: Path) -> subprocess.Popen[bytes]:
+        with file.open("w") as said:
+            return subprocess.Popen(command, stderr=said)
+
+    processes = [start(file) for file in files]
+    deadline = time.monotonic() + 60
+    while waiting() < 2 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    server.files["/toy.zip"].pace = 0.0  # all three are there
+    codes = [process.wait(60) for process in processes]
+
+    assert codes == [0, 0, 0], [file.read_text() for file in files]
+    assert waiting() == 2
     assert server.sent("/toy.zip") == len(ZIP)
     assert is_whole(data)
-    assert sum("toy.zip is being fetched by process" in each for each in said) == 2
     assert not (data / ".archives").exists()
 
 
