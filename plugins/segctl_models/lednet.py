@@ -6,7 +6,8 @@ convolutions have biases, dropout of whole feature maps is 0.03 in the encoder's
 and the attention pyramid has a single channel.
 
 That release cannot take any image: its pyramid halves sizes and rounds down, and its logits are of 512x1024. Here
-whatever is shrunk rounds up, and every enlargement returns to the very size its counterpart started from.
+whatever is shrunk rounds up, and every enlargement returns to the very size its counterpart started from, with pixel
+centres aligned, not corners.
 """
 
 from __future__ import annotations
