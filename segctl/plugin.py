@@ -5,7 +5,8 @@ A plugin is a function or a class named by an entry point; its keyword-only argu
 ``segctl.models``
     ``def unet(num_classes: int, *, backbone: Literal["resnet34", "resnet50"] = "resnet34") -> nn.Module``.
     The module maps images ``(N, 3, H, W)`` float to logits ``(N, C, H, W)``, or to a dict whose ``"out"`` are those
-    logits and whose other entries (``"aux"``, ...) are for the loss. H and W are arbitrary.
+    logits and whose other entries (``"aux"``, ...) are for the loss. H and W are arbitrary; in evaluation from 32 on:
+    segctl fills smaller photographs up.
 
 ``segctl.losses``
     ``class Dice: def __init__(self, *, smooth: float = 1.0)``; or any callable factory with keyword-only options. The

@@ -1,12 +1,15 @@
-"""Which batch normalisations of a model `torch.nn.SyncBatchNorm` reaches: counts what runs, not what is registered."""
+"""Looks into the batch normalisations of a model as they run, whether or not they are registered layers."""
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
+
+_ARGUMENTS = inspect.signature(nn.functional.batch_norm)
 
 
 class BatchNormCalls(TorchFunctionMode):
@@ -39,3 +42,21 @@ class BatchNormCalls(TorchFunctionMode):
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         self.plain += function in (nn.functional.batch_norm, torch.batch_norm)
         return function(*args, **(kwargs or {}))
+
+
+class ConstantStatistics(TorchFunctionMode):
+    """Lets batch normalisations take the mean and variance of the batch as constants, through which no gradient passes.
+
+    What they return is the same; running statistics stay as they are.
+    """
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        given = dict(kwargs or {})
+        if function is nn.functional.batch_norm:
+            given = _ARGUMENTS.bind(*args, **given).arguments
+            args = ()
+            if given.get("training"):
+                x = given["input"].detach()
+                variance, mean = torch.var_mean(x, [axis for axis in range(x.dim()) if axis != 1], correction=0)
+                given |= {"running_mean": mean, "running_var": variance, "training": False}
+        return function(*args, **given)

@@ -41,11 +41,19 @@ def named(outputs: Any) -> dict[str, Tensor]:
     return dict(outputs)
 
 
-def logits_of(outputs: Any, num_classes: int, size: tuple[int, int], *, count: int = 2) -> Tensor:
+def logits_of(outputs: Any, num_classes: int, size: tuple[int, int], *, count: int = 2, when: str = "") -> Tensor:
     """The main logits.
 
+    Args:
+        outputs: What the model returned.
+        num_classes: The model's number of classes.
+        size: Height and width of the images.
+        count: Number of images.
+        when: Under which circumstances they came, for the message: ``"in training"``.
+
     Raises:
-        BreachError: They are missing, are not floating point or have not the shape (count, num_classes, *size).
+        BreachError: They are missing, are not floating point, have not the shape (count, num_classes, *size) or are not
+            all finite.
     """
     maps = named(outputs)
     if "out" not in maps:
@@ -57,6 +65,11 @@ def logits_of(outputs: Any, num_classes: int, size: tuple[int, int], *, count: i
         )
     if not logits.is_floating_point():
         raise BreachError(f"the logits are {logits.dtype}, not floating point")
+    wrong = logits.numel() - int(logits.isfinite().sum())
+    if wrong:
+        raise BreachError(
+            f"{wrong} of {logits.numel()} logits of {size[0]}x{size[1]} images are not finite" + (when and f" {when}")
+        )
     return logits
 
 

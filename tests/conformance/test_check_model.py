@@ -26,20 +26,33 @@ FAULTS: list[tuple[Callable[..., Any], str, str]] = [
     (outputs.unnamed_logits, "logits", "returned logits, but no 'out'"),
     (outputs.a_tuple, "logits", "returned tuple"),
     (outputs.class_map, "logits", "torch.int64"),
-    (outputs.nan_logits, "finite logits", "in training"),
+    (outputs.nan_logits, "logits", "155648 of 155648 logits of 64x64 images are not finite in training"),
     (outputs.writes_to_its_input, "input unchanged", "in place"),
     (outputs.always_drops_out, "repeatable", "dropout that is always on"),
     (outputs.remembers_forward_passes, "repeatable", "by up to"),
     (outputs.only_even_sizes, "any size", "65x97 images give logits of shape (2, 19, 66, 98)"),
     (outputs.only_square_images, "any size", "65x97 images in evaluation"),
+    (outputs.nan_logits_at_odd_widths, "any size", "logits of 65x97 images are not finite in evaluation"),
+    (outputs.needs_33_pixels, "any size", "32x32 images in evaluation"),
+    (outputs.compares_images, "single image", "77824 of 77824 logits of 64x64 images are not finite in evaluation"),
     (outputs.batch_norm_on_one_pixel, "single image", "a batch of one in training"),
     (outputs.squeezes_the_batch, "single image", "(19, 64, 64) instead of (1, 19, 64, 64)"),
     (toys.made_for_cityscapes, "class counts", "(2, 19, 64, 64) instead of (2, 2, 64, 64)"),
+    (outputs.divides_by_further_classes, "class counts", "are not finite with 2 classes"),
     (toys.misnamed_backbone, "declared traits", "'backbone.'"),
     (toys.unknown_loss, "finite loss", "no_such_loss"),
     (training.unused_parameter, "gradients", "2 of 7 parameters get no gradient: fc.weight and fc.bias"),
     (training.detached_stem, "gradients", "stem.weight"),
     (training.infinite_gradient, "gradients", "not finite for shift"),
+    (
+        training.unheard_layer,
+        "gradients",
+        "zero in every element: unheard.weight and unheard.bias",
+    ),
+    (training.gate_that_stays_closed, "gradients", "zero in every element: attend.weight and attend.bias"),
+    (training.two_zeros_in_a_row, "gradients", "zero in every element: gate and attend.weight"),
+    (training.divides_by_what_bf16_rounds_away, "bf16 autocast", "logits of 128x128 images are not finite"),
+    (training.infinite_gradient_in_bf16, "bf16 autocast", "the gradient is not finite for"),
     (training.only_float32, "bf16 autocast", "same scalar type"),
     (training.holds_layers_in_a_list, "state dict", "other logits"),
     (training.saves_a_number, "state dict", "_extra_state"),
@@ -54,7 +67,16 @@ FAULTS: list[tuple[Callable[..., Any], str, str]] = [
 ]
 
 
-@pytest.mark.parametrize("factory", [toys.good, toys.good_with_auxiliary_head, toys.good_at_a_64th_of_the_size])
+GOOD = [
+    toys.good,
+    toys.good_with_auxiliary_head,
+    toys.good_at_a_64th_of_the_size,
+    toys.good_behind_closed_gates,
+    toys.good_with_a_shift_that_cancels,
+]
+
+
+@pytest.mark.parametrize("factory", GOOD)
 def test_a_good_model_passes_every_check(factory: Callable[..., Any]) -> None:
     checks = check_model(factory)
 
@@ -68,6 +90,29 @@ def test_a_fault_is_found_by_its_check_alone(factory: Callable[..., Any], name: 
 
     assert list(failed) == [name], failed
     assert detail in failed[name]
+
+
+def test_what_learns_late_or_cancels_out_has_no_gradient_at_first() -> None:
+    """Else the two good models would pass for nothing."""
+    idle = {}
+    for factory in (toys.good_behind_closed_gates, toys.good_with_a_shift_that_cancels):
+        torch.manual_seed(0)
+        model = factory(19).train()
+        model(torch.randn(2, 3, 64, 64)).logsumexp(1).mean().backward()
+        idle[factory] = [name for name, p in model.named_parameters() if not p.grad.any()]
+
+    assert idle[toys.good_behind_closed_gates] == ["inner", "attend.weight", "attend.bias"]
+    assert idle[toys.good_with_a_shift_that_cancels] == ["shift"]
+
+
+def test_the_model_is_left_as_it_was_when_gates_are_opened() -> None:
+    model = toys.good_behind_closed_gates(19)
+    before = {name: value.clone() for name, value in model.state_dict().items() if "norm" not in name}
+
+    gradients = next(check for check in check_model(lambda num_classes: model) if check.name == "gradients")
+
+    assert gradients.passed
+    assert all(torch.equal(model.state_dict()[name], value) for name, value in before.items())
 
 
 @pytest.mark.parametrize("factory", [toys.knows_its_classes, toys.needs_an_option])
@@ -120,7 +165,7 @@ def test_the_assertion_lists_what_failed_and_why() -> None:
         assert_model(training.unused_parameter)
 
     lines = str(failure.value).splitlines()
-    assert lines[0] == "the model unused_parameter fails 1 of 19 conformance checks:"
+    assert lines[0] == "the model unused_parameter fails 1 of 18 conformance checks:"
     assert lines[1].startswith("  failed   gradients: 2 of 7 parameters get no gradient: fc.weight and fc.bias")
     assert "state dict" in lines[-1]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -70,6 +71,40 @@ def good_at_a_64th_of_the_size(num_classes: int) -> nn.Module:
             return self.deep(super().features(image))
 
     return Deep()
+
+
+def good_behind_closed_gates(num_classes: int) -> nn.Module:
+    """Has a layer behind a gate behind a gate, both zero at first: it learns from the third step on."""
+
+    class Gated(Toy):
+        def __init__(self) -> None:
+            super().__init__(num_classes)
+            self.attend = nn.Conv2d(8, 8, 1)
+            self.inner, self.outer = nn.Parameter(torch.zeros(1)), nn.Parameter(torch.zeros(()))
+
+        def features(self, image: Tensor) -> Tensor:
+            x = super().features(image)
+            return x + self.outer * (x.tanh() + self.inner * self.attend(x))
+
+    return Gated()
+
+
+def good_with_a_shift_that_cancels(num_classes: int) -> nn.Module:
+    """Adds to features what their normalisation takes away again: no gradient but for what is left by rounding.
+
+    That may be nothing at all, as it is in LEDNet now and then; here it always is.
+    """
+
+    class Shifted(Toy):
+        def __init__(self) -> None:
+            super().__init__(num_classes)
+            self.shift = nn.Parameter(torch.ones(8, 1, 1))
+            self.shift.register_hook(lambda gradient: torch.where(gradient.abs() < 1e-6, 0, gradient))
+
+        def features(self, image: Tensor) -> Tensor:
+            return F.relu(self.norm(self.stem(image) + self.shift))
+
+    return Shifted()
 
 
 # ---- faults of the factory itself, each in one place

@@ -61,6 +61,47 @@ def nan_logits(num_classes: int) -> nn.Module:
     return Fault(num_classes)
 
 
+def nan_logits_at_odd_widths(num_classes: int) -> nn.Module:
+    """Gives logits of the right shape, but no numbers, where the width is odd."""
+
+    class Fault(Toy):
+        def forward(self, image: Tensor) -> Any:
+            even = 1 - image.shape[-1] % 2
+            return super().forward(image) / torch.tensor(float(even))
+
+    return Fault(num_classes)
+
+
+def needs_33_pixels(num_classes: int) -> nn.Module:
+    """Averages windows of 17 at half the size, of which 32 pixels have none."""
+
+    class Fault(Toy):
+        def features(self, image: Tensor) -> Tensor:
+            return F.avg_pool2d(super().features(image), 17, stride=1)
+
+    return Fault(num_classes)
+
+
+def compares_images(num_classes: int) -> nn.Module:
+    """Divides by how much the images of a batch differ, which is no number for a single one."""
+
+    class Fault(Toy):
+        def forward(self, image: Tensor) -> Any:
+            return super().forward(image) / (image - image.mean(0)).square().sum().div(torch.tensor(len(image) - 1.0))
+
+    return Fault(num_classes)
+
+
+def divides_by_further_classes(num_classes: int) -> nn.Module:
+    """Divides by the number of classes beyond two."""
+
+    class Fault(Toy):
+        def forward(self, image: Tensor) -> Any:
+            return super().forward(image) / torch.tensor(float(self.num_classes - 2))
+
+    return Fault(num_classes)
+
+
 def writes_to_its_input(num_classes: int) -> nn.Module:
     """Normalises the images in place."""
 

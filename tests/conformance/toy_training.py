@@ -45,6 +45,80 @@ def infinite_gradient(num_classes: int) -> nn.Module:
     return Fault(num_classes)
 
 
+def unheard_layer(num_classes: int) -> nn.Module:
+    """Multiplies what a layer says by zero."""
+
+    class Fault(Toy):
+        def __init__(self, num_classes: int) -> None:
+            super().__init__(num_classes)
+            self.unheard = nn.Conv2d(3, 8, 3, stride=2, padding=1)
+
+        def features(self, image: Tensor) -> Tensor:
+            return super().features(image) + 0 * self.unheard(image)
+
+    return Fault(num_classes)
+
+
+def gate_that_stays_closed(num_classes: int) -> nn.Module:
+    """Has a layer behind a gate that starts at zero and does not learn."""
+
+    class Fault(Toy):
+        def __init__(self, num_classes: int) -> None:
+            super().__init__(num_classes)
+            self.attend = nn.Conv2d(8, 8, 1)
+            self.gate = nn.Parameter(torch.zeros(()), requires_grad=False)
+
+        def features(self, image: Tensor) -> Tensor:
+            x = super().features(image)
+            return x + self.gate * self.attend(x)
+
+    return Fault(num_classes)
+
+
+def two_zeros_in_a_row(num_classes: int) -> nn.Module:
+    """Has a gate that starts at zero before a layer that does: neither ever gets a gradient from the other."""
+
+    class Fault(Toy):
+        def __init__(self, num_classes: int) -> None:
+            super().__init__(num_classes)
+            self.attend = nn.Conv2d(8, 8, 1, bias=False)
+            nn.init.zeros_(self.attend.weight)
+            self.gate = nn.Parameter(torch.zeros(()))
+
+        def features(self, image: Tensor) -> Tensor:
+            x = super().features(image)
+            return x + self.gate * self.attend(x)
+
+    return Fault(num_classes)
+
+
+def divides_by_what_bf16_rounds_away(num_classes: int) -> nn.Module:
+    """Adds a thousandth to one, subtracts one and divides by the rest: zero with the 8 bits of bf16."""
+
+    class Fault(Toy):
+        def forward(self, image: Tensor) -> Any:
+            logits = self.head(self.features(image))
+            return self.resize(logits / _a_thousandth(logits), image)
+
+    return Fault(num_classes)
+
+
+def infinite_gradient_in_bf16(num_classes: int) -> nn.Module:
+    """Takes the root of what bf16 rounds to zero, where its slope is infinite."""
+
+    class Fault(Toy):
+        def forward(self, image: Tensor) -> Any:
+            logits = self.head(self.features(image))
+            return self.resize(logits + (logits * 0 + _a_thousandth(logits)).sqrt(), image)
+
+    return Fault(num_classes)
+
+
+def _a_thousandth(like: Tensor) -> Tensor:
+    one = torch.ones_like(like)
+    return one + 0.001 - one
+
+
 def only_float32(num_classes: int) -> nn.Module:
     """Adds what autocast made bf16 to a float32 tensor of its own, in a function that wants one type."""
 
