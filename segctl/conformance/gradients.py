@@ -12,7 +12,7 @@ from segctl.conformance.report import BreachError
 from segctl.conformance.tensors import some
 
 _TRIES = 3
-_OPENED = 0.1
+_OPENED = 0.1  # the most that a parameter becomes which starts at zero
 
 
 def require_gradients(model: nn.Module, loss: Callable[[], Tensor]) -> str:

@@ -193,6 +193,20 @@ def test_images_of_any_size(shape: tuple[int, int]) -> None:
     assert predict(model, photograph(*shape), 4, flip=True, scales=(0.5, 1.5)).shape == shape
 
 
+@pytest.mark.parametrize("shape", [(1, 1), (31, 40), (40, 31), (12, 20)])
+def test_a_model_sees_32_pixels_of_a_smaller_photograph(shape: tuple[int, int]) -> None:
+    """What is missing is added below and to the right, as the mean colour; the mask is of the photograph alone."""
+    model, image = Small(4), photograph(*shape)
+    mask = predict(model, image, 4)
+
+    (seen,) = model.seen
+    height, width = shape
+    assert seen.shape == (1, 3, max(32, height), max(32, width))
+    assert (seen[..., height:, :] == 0).all()
+    assert (seen[..., width:] == 0).all()
+    assert np.array_equal(mask, model(seen)[0, :, :height, :width].argmax(0).numpy())
+
+
 @pytest.mark.parametrize(
     "outputs", [lambda x: torch.zeros(1, 3, *x.shape[-2:]), lambda x: torch.zeros(1, 4, 8, 8), lambda x: {"aux": x}]
 )
