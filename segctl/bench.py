@@ -9,11 +9,11 @@ from typing import Any
 from segctl import bridge
 from segctl.config.load import resolve_model
 from segctl.errors import ConfigError
+from segctl.plugin import SMALLEST_SIDE
 
 __all__ = ["Benchmark", "BenchmarkedModel", "bench"]
 
 YARDSTICK = "fcn_resnet50"
-SMALLEST = 32  # pixels; models take images of any size from here
 
 
 @dataclass(frozen=True)
@@ -114,8 +114,8 @@ def bench(
     """
     if not models:
         raise ConfigError("No model was named.", "'segctl plugins list models' lists them.")
-    if min(size) < SMALLEST:
-        raise ConfigError(f"size: {size[0]}x{size[1]} is less than {SMALLEST}x{SMALLEST} pixels.")
+    if min(size) < SMALLEST_SIDE:
+        raise ConfigError(f"size: {size[0]}x{size[1]} is less than {SMALLEST_SIDE}x{SMALLEST_SIDE} pixels.")
     for name, value in (("batch_size", batch_size), ("num_classes", num_classes), ("seconds", seconds)):
         if not value > 0:
             raise ConfigError(f"{name}: {value} is not above 0.")

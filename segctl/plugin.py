@@ -5,8 +5,8 @@ A plugin is a function or a class named by an entry point; its keyword-only argu
 ``segctl.models``
     ``def unet(num_classes: int, *, backbone: Literal["resnet34", "resnet50"] = "resnet34") -> nn.Module``.
     The module maps images ``(N, 3, H, W)`` float to logits ``(N, C, H, W)``, or to a dict whose ``"out"`` are those
-    logits and whose other entries (``"aux"``, ...) are for the loss. H and W are arbitrary; in evaluation from 32 on:
-    segctl fills smaller photographs up.
+    logits and whose other entries (``"aux"``, ...) are for the loss. H and W are arbitrary; in evaluation from
+    `SMALLEST_SIDE` on: segctl fills smaller photographs up.
 
 ``segctl.losses``
     ``class Dice: def __init__(self, *, smooth: float = 1.0)``; or any callable factory with keyword-only options. The
@@ -58,6 +58,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 __all__ = [
+    "SMALLEST_SIDE",
     "Archive",
     "DatasetInfo",
     "ModelTraits",
@@ -70,6 +71,10 @@ __all__ = [
     "tolerates_faults",
     "tolerating_faults",
 ]
+
+# Pixels; in evaluation a model takes images of any size from here on. Beneath its total stride, 32 for most backbones,
+# pooling runs out of pixels.
+SMALLEST_SIDE = 32
 
 Color = tuple[int, int, int]
 _Factory = TypeVar("_Factory", bound=Callable[..., Any])

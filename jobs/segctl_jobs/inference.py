@@ -19,12 +19,10 @@ from torch.nn import functional as F
 
 from segctl.config import schema
 from segctl.errors import DeviceMemoryError, PluginError
+from segctl.plugin import SMALLEST_SIDE
 from segctl_jobs import watchdog
 
 __all__ = ["is_tiled", "logits_of", "normalize", "pixels_at_once", "predict_mask", "window_starts"]
-
-# No network sees less than this: beneath its total stride (32 for most backbones) pooling runs out of pixels.
-SMALLEST_SIDE = 32
 
 
 def normalize(images: torch.Tensor, input: schema.Input) -> torch.Tensor:

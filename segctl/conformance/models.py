@@ -18,12 +18,13 @@ from segctl.conformance.gradients import require_gradients
 from segctl.conformance.report import BreachError, Check, Step, describe_exception, run_steps
 from segctl.conformance.tensors import IGNORE_INDEX, distance, images, labels, logits_of, named, some, total
 from segctl.errors import listing
-from segctl.plugin import ModelTraits, model_traits
+from segctl.plugin import SMALLEST_SIDE, ModelTraits, model_traits
 
 CLASSES = 19
 OTHER_CLASS_COUNTS = (2, 150)
 SIZE = (64, 64)
-WIDE, TALL, SMALL, SMALLEST, LARGE = (65, 97), (96, 80), (33, 65), (32, 32), (128, 128)
+WIDE, TALL, SMALL, LARGE = (65, 97), (96, 80), (33, 65), (128, 128)
+SMALLEST = (SMALLEST_SIDE, SMALLEST_SIDE)
 
 
 def check_model(factory: Factory, *, options: Mapping[str, Any] | None = None) -> tuple[Check, ...]:
