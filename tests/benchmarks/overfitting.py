@@ -62,7 +62,8 @@ STEPS = {
     "icnet": 1200,
     "fcn16s": 560,
     "fcn8s": 360,
-    **dict.fromkeys(("pspnet", "denseaspp"), 800),
+    "pspnet": 800,
+    "denseaspp": 300,
     **dict.fromkeys(("fcn32s", "ocnet", "hrnet_ocr"), 400),
 }
 # Smaller backbones than the default ones, for machines without a GPU; for the VGG16 one that learns without ImageNet's

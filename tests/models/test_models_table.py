@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import runpy
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +109,19 @@ def test_every_model_is_in_the_table_with_its_paper() -> None:
     for model in models_table.built_in():
         assert f"| `{model.name}` | " in text
         assert f"| `{model.name}` | {models_table.paper(model)} |" in text
+
+
+def test_every_model_has_a_row_of_the_overfitting_test_in_the_steps_of_its_script() -> None:
+    script = runpy.run_path(str(Path(__file__).parents[1] / "benchmarks" / "overfitting.py"))
+    _, _, section = models_table.FILE.read_text("utf-8").partition("## One picture by heart")
+    cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in section.splitlines() if line[:3] == "| `"]
+    rows = {name.strip("`"): rest for name, *rest in cells if len(rest) == 5}
+
+    assert set(rows) == {model.name for model in models_table.built_in()}
+    for name, (_, miou, reference, steps, _) in rows.items():
+        assert reference == (f"{known:.1f}" if (known := script["REFERENCE"][name]) is not None else ""), name
+        assert int(steps) == script["STEPS"].get(name, 200), name
+        assert float(miou) >= float(reference or 0), name
 
 
 @pytest.mark.parametrize(
