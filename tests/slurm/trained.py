@@ -75,7 +75,7 @@ class Training:
     def _fresh_step(self) -> int:
         return self.step() if self.json("status.json").get("restart") == self.restart() else 0
 
-    def wait_for_end(self, seconds: float = 240) -> dict[str, Any]:
+    def wait_for_end(self, seconds: float = 270) -> dict[str, Any]:
         """The status at its end; tells all that is known of a run that comes to none."""
         deadline = time.monotonic() + seconds
         while (status := self.status())["state"] not in FINAL:
