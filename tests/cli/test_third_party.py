@@ -1,15 +1,16 @@
-"""A model in its own distribution: built as a wheel, installed into this environment, trained, evaluated, removed."""
+"""A model in its own distribution: built as a wheel, installed into an environment, trained, evaluated, removed."""
 
 from __future__ import annotations
 
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from environment import Environment
 from programs import TINY, Said
 
 pytestmark = pytest.mark.slow
@@ -71,22 +72,31 @@ def build(folder: Path, name: str, module: str, source: str, entries: str) -> Pa
     return wheel
 
 
-def pip(*arguments: str | Path) -> None:
-    subprocess.run([sys.executable, "-m", "pip", "-q", *map(str, arguments)], check=True, capture_output=True)
+@pytest.fixture
+def own(tmp_path: Path) -> Environment:
+    return Environment(tmp_path / "venv")
 
 
 @pytest.fixture
-def installed(tmp_path: Path) -> Iterator[Callable[..., None]]:
-    """``installed(name, module, source, entries)`` installs a distribution until the end of the test."""
-    names: list[str] = []
+def installed(tmp_path: Path, own: Environment) -> Callable[..., None]:
+    """``installed(name, module, source, entries)`` installs a distribution into the test's environment."""
 
     def install(name: str, module: str, source: str, entries: str) -> None:
-        names.append(name)
-        pip("install", "--no-deps", "--no-index", build(tmp_path, name, module, source, entries))
+        own.pip("install", "--no-deps", "--no-index", build(tmp_path, name, module, source, entries))
 
-    yield install
-    for name in names:
-        pip("uninstall", "-y", name)
+    return install
+
+
+@pytest.fixture
+def program(own: Environment) -> Callable[..., Said]:
+    """The program of the test's environment, in a process of its own."""
+
+    def call(*argv: str) -> Said:
+        words = [str(own.python), "-m", "segctl.cli", *argv]
+        done = subprocess.run(words, capture_output=True, text=True, timeout=240, check=False)
+        return Said(done.returncode, done.stdout, done.stderr)
+
+    return call
 
 
 def rows(program: Callable[..., Said], name: str) -> list[dict[str, Any]]:
@@ -95,7 +105,7 @@ def rows(program: Callable[..., Said], name: str) -> list[dict[str, Any]]:
     return [row for row in json.loads(said.out) if row["name"] == name]
 
 
-def test_a_models_life(installed: Callable[..., None], program: Callable[..., Said]) -> None:
+def test_a_models_life(own: Environment, installed: Callable[..., None], program: Callable[..., Said]) -> None:
     assert not rows(program, "stripes")
     installed("segctl-test-stripes", "segctl_test_stripes", STRIPES, 'stripes = "segctl_test_stripes:stripes"')
     (row,) = rows(program, "stripes")
@@ -104,8 +114,8 @@ def test_a_models_life(installed: Callable[..., None], program: Callable[..., Sa
     checked = program("plugins", "check", "stripes")
     assert checked.code == 0, checked.out + checked.err
 
-    own = ["train", "--model", "stripes", "--model.width", "8", *TINY[3:], "--epochs", "1"]
-    trained = program(*own)
+    words = ["train", "--model", "stripes", "--model.width", "8", *TINY[3:], "--epochs", "1"]
+    trained = program(*words)
     assert trained.code == 0, trained.err
     assert "mIoU" in trained.out
     evaluated = program("eval", "--model", "stripes", "--json")
@@ -117,9 +127,9 @@ def test_a_models_life(installed: Callable[..., None], program: Callable[..., Sa
     assert "model.width" in refused.err
     assert "4 and 8" in refused.err or "4, 8" in refused.err or "4 or 8" in refused.err
 
-    pip("uninstall", "-y", "segctl-test-stripes")
+    own.pip("uninstall", "-y", "segctl-test-stripes")
     assert not rows(program, "stripes")
-    gone = program(*own)
+    gone = program(*words)
     assert gone.code == 1
     assert "stripes" in gone.err
     assert program("status").code == 0, "a run of a model that is gone is still a run"

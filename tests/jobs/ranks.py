@@ -76,7 +76,7 @@ def start(run: Run, attempt: int = 1, size: int = 1, **environment: str) -> list
 
 def finish(processes: Sequence[subprocess.Popen[bytes]], run: Run) -> list[int]:
     codes = [process.wait(timeout=600) for process in processes]
-    assert set(codes) <= {0, 75}, run.log_file(1, 0).read_text()
+    assert set(codes) <= {0, 75}, "\n".join(log.read_text() for log in sorted(run.logs.iterdir()))
     return codes
 
 

@@ -6,15 +6,13 @@ import contextlib
 import json
 import os
 import subprocess
-import sys
-import sysconfig
 import time
-import venv
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from environment import Environment
 from projects import GIT, git, write
 
 from segctl.cancel import cancel
@@ -112,19 +110,11 @@ class Lab:
             git(project, "init", "-q")
             git(project, "add", ".")
             git(project, "commit", "-q", "-m", "first")
-        venv.create(folder / "venv", with_pip=False)
-        self.python = folder / "venv/bin/python"
-        (site,) = (folder / "venv/lib").glob("python3*/site-packages")
-        # All else, torch and segctl itself, is that of the tests.
-        (site / "tests.pth").write_text(f"import site; site.addsitedir({sysconfig.get_path('purelib')!r})")
-        options = ("--no-deps", "--no-build-isolation", "--no-index", "-e", str(self.nets), "-e", str(self.loss))
-        subprocess.run(
-            [sys.executable, "-m", "pip", "--python", str(self.python), "install", "-q", *options],
-            check=True,
-            capture_output=True,
-        )
-        assert list(site.glob("*_nets.pth")), "hatchling's way: a folder on the import path"
-        assert list(site.glob("__editable__*finder.py")), "setuptools' way: a finder"
+        own = Environment(folder / "venv")
+        self.python = own.python
+        own.pip("install", "--no-deps", "--no-build-isolation", "--no-index", "-e", self.nets, "-e", self.loss)
+        assert list(own.site.glob("*_nets.pth")), "hatchling's way: a folder on the import path"
+        assert list(own.site.glob("__editable__*finder.py")), "setuptools' way: a finder"
 
     def restore(self) -> None:
         import textwrap
