@@ -102,7 +102,7 @@ def train(model: str, data_root: Path, runs_dir: Path, amp: str, backbone: str |
     small = ["--model.backbone", backbone] if backbone else []
     done = subprocess.run([*command, *options, *steps, *small], capture_output=True, text=True)
     if done.returncode:
-        print(f"{model}: {done.stderr.strip().splitlines()[-1]}", file=sys.stderr, flush=True)
+        print(f"{model}: {done.stderr.strip() or f'exit code {done.returncode}'}", file=sys.stderr, flush=True)
 
 
 def completed(model: str, runs_dir: Path) -> Run | None:
