@@ -89,12 +89,14 @@ def _download(this_run: Run, stop: Callable[[], str | None]) -> str:
 
 
 class _Status:
-    """status.json, written every few seconds by a thread: while a server is waited for nothing else happens."""
+    """status.json, written by a thread at every change of phase and every few seconds: while a server is waited for
+    nothing else happens.
+    """
 
     def __init__(self, this_run: Run) -> None:
         self._run = this_run
         self._active: dict[str, tuple[str, int, int | None]] = {}
-        self._lock, self._ended = threading.Lock(), threading.Event()
+        self._lock, self._ended, self._news = threading.Lock(), threading.Event(), threading.Event()
         self._write("starting")
         self._thread = threading.Thread(target=self._keep_writing, daemon=True)
         self._thread.start()
@@ -111,14 +113,20 @@ class _Status:
                 self._active[event.subject] = (event.phase, event.done, event.total)
         if event.phase != before:
             log.info("%s: %s", event.subject, event.phase)
+            self._news.set()
 
     def end(self, phase: str) -> None:
         self._ended.set()
+        self._news.set()
         self._thread.join()
         self._write(phase)
 
     def _keep_writing(self) -> None:
-        while not self._ended.wait(STATUS_SECONDS):
+        while True:
+            self._news.wait(STATUS_SECONDS)
+            self._news.clear()
+            if self._ended.is_set():
+                return
             with self._lock:
                 doing = ", ".join(_told(name, *at) for name, at in sorted(self._active.items()))
             self._write("downloading", doing=doing)

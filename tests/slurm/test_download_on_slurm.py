@@ -37,7 +37,7 @@ def test_a_job_on_a_data_node_goes_on_after_a_requeue(cluster: Cluster, server: 
     job = cluster.show(run.job)
     assert (job["Partition"], job["NumTasks"], job["TimeLimit"]) == ("main", "1", "00:10:00")
     run.wait_until(lambda: server.sent("/toy.zip") > 300_000)
-    assert run.status()["phase"] == "downloading"
+    run.wait_until(lambda: run.status()["phase"] == "downloading")
 
     segctl("requeue", run.path)
     run.wait_until(lambda: run.restart() == 1)
