@@ -104,3 +104,18 @@ def listing(words: Iterable[str]) -> str:
     """``"a, b and c"``, for messages that say what is allowed."""
     items = list(words)
     return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} and {items[-1]}" if items else "none"
+
+
+def why_not_weights(head: bytes, error: Exception) -> str:
+    """What is wrong with a file that `torch.load` refuses with `error`, by its first 64 bytes."""
+    if head.startswith((b"PK", b"\x80")):  # a zip archive, or a pickle of before torch 1.6
+        return f"it is damaged, or holds more than tensors ({type(error).__name__})"
+    if not head:
+        return "it is empty"
+    if head.lstrip().lower().startswith((b"<!doctype html", b"<html")):
+        return "it is a web page, so something else answered the download"
+    if head.startswith(b"version https://git-lfs"):
+        return "it is a pointer of Git LFS, and 'git lfs pull' fetches the file itself"
+    if head[4:9] == b"\0\0\0\0{":  # the length of a header, and the header in JSON
+        return "it looks like safetensors, which is known by the ending .safetensors"
+    return "it is not a file of torch.save"

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from segctl.errors import WeightsError, listing
+from segctl.errors import WeightsError, listing, why_not_weights
 
 __all__ = ["WeightsFile", "read"]
 
@@ -87,6 +87,8 @@ def _read_torch(path: Path) -> tuple[Any, tuple[str, ...]]:
         return torch.load(path, map_location="cpu", weights_only=True), ()
     except pickle.UnpicklingError as error:
         return _read_with_stand_ins(path, error)
+    except OSError as error:
+        raise WeightsError(f"{path} cannot be read: {error.strerror or error}.") from error
     except Exception as error:  # what torch.load raises on a damaged or foreign file is not a fixed set
         raise _unreadable(path, error) from error
 
@@ -125,11 +127,14 @@ def _read_with_stand_ins(path: Path, refused: Exception) -> tuple[Any, tuple[str
 
 
 def _unreadable(path: Path, error: Exception) -> WeightsError:
-    reason = f"it is damaged, or holds more than tensors ({type(error).__name__})"
+    with path.open("rb") as file:
+        reason = why_not_weights(file.read(64), error)
     return WeightsError(
         f"{path} cannot be read as PyTorch weights: {reason}.",
         "Give a state dict; where you trust the file: "
-        "torch.save(torch.load(FILE, weights_only=False)['state_dict'], 'state.pt')",
+        "torch.save(torch.load(FILE, weights_only=False)['state_dict'], 'state.pt')"
+        if zipfile.is_zipfile(path)
+        else "Give what torch.save(model.state_dict(), ...) writes.",
     )
 
 

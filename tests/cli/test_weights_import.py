@@ -313,14 +313,24 @@ def test_no_code_of_a_file_is_run(tmp_path: Path) -> None:
 
 
 def test_files_that_hold_no_state_dict(tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
     (tmp_path / "damaged.pth").write_bytes(b"PK\x03\x04 nonsense")
     with zipfile.ZipFile(tmp_path / "program.pt", "w") as archive:  # how a TorchScript program is told
         archive.writestr("program/constants.pkl", b"")
     torch.save({"epoch": 3, "metrics": [0.5]}, tmp_path / "empty.pth")
+    (tmp_path / "page.pth").write_text("\n<!DOCTYPE html><title>Sign in</title>")
+    (tmp_path / "pointer.pth").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n")
+    save_file({"weight": torch.zeros(1)}, tmp_path / "renamed.pth")
+    (tmp_path / "notes.pth").write_text("to be filled in")
     for name, words in {
         "damaged.pth": "cannot be read",
         "program.pt": "is a TorchScript program",
         "empty.pth": "holds no state dict",
+        "page.pth": "is a web page",
+        "pointer.pth": "git lfs pull",
+        "renamed.pth": r"the ending \.safetensors",
+        "notes.pth": r"is not a file of torch\.save\. .*torch\.save\(model\.state_dict\(\)",
         "absent.pth": "does not exist",
     }.items():
         with pytest.raises(WeightsError, match=words):

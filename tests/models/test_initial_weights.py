@@ -136,8 +136,8 @@ def test_files_that_are_no_state_dict_are_refused(tmp_path: Path) -> None:
     (tmp_path / "folder.pt").mkdir()
     reasons = {
         "cut.pt": "damaged",
-        "text.pt": "damaged",
-        "empty.pt": "damaged",
+        "text.pt": "it is not a file of torch.save",
+        "empty.pt": "it is empty",
         "list.pt": "does not hold a state dict",
         "nothing.pt": "does not hold a state dict",
         "folder.pt": "is a folder",

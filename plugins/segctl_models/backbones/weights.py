@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.models import get_model_weights
 
-from segctl.errors import WeightsError, listing
+from segctl.errors import WeightsError, listing, why_not_weights
 
 __all__ = ["StateDict", "imagenet_url", "initialise", "read_state", "under_backbone"]
 
@@ -159,8 +159,11 @@ def read_state(path: Path, hint: str) -> StateDict:
         raise WeightsError(f"The file of weights {path} {'is a folder' if path.is_dir() else 'does not exist'}.", hint)
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise WeightsError(f"{path} cannot be read: {error.strerror or error}.", hint) from error
     except Exception as error:  # what torch.load raises on a damaged or foreign file is not documented, nor a fixed set
-        fault = f"it is damaged, or holds more than tensors ({type(error).__name__})"
+        with path.open("rb") as file:
+            fault = why_not_weights(file.read(64), error)
         raise WeightsError(f"{path} cannot be read as PyTorch weights: {fault}.", hint) from error
     for entry in ("ema", "model", "state_dict"):
         if isinstance(content, Mapping) and isinstance(content.get(entry), Mapping):
