@@ -230,8 +230,12 @@ class _Handler(BaseHTTPRequestHandler):
         for at in range(0, len(body), 2**14):
             piece = body[at : at + 2**14]
             asked.until = time.monotonic()  # before: who has all of it may look at once
-            self.wfile.write(b"%x\r\n%s\r\n" % (len(piece), piece) if chunked else piece)
             asked.sent += len(piece)
+            try:
+                self.wfile.write(b"%x\r\n%s\r\n" % (len(piece), piece) if chunked else piece)
+            except OSError:
+                asked.sent -= len(piece)
+                raise
             if served.pace:
                 time.sleep(served.pace)
         if chunked:

@@ -49,13 +49,12 @@ def test_a_job_is_followed_to_its_end(toy: None, server: Server, data: Path) -> 
 
 @pytest.mark.slow
 def test_a_job_that_is_cancelled_is_gone_on_with_by_the_same_command(toy: None, server: Server, data: Path) -> None:
-    server.files["/toy.zip"].pace = 0.1
+    server.files["/toy.zip"].pace = 0.5  # eighteen seconds for all of it
     run = program("download", "toy", "--data-root", data, "--on", "local", "--detach").stdout.strip()
     deadline = time.monotonic() + 60
-    while not list(data.glob(".archives/*/toy.zip.part")):
+    while not any(part.stat().st_size for part in data.glob(".archives/*/toy.zip.part")):
         assert time.monotonic() < deadline
         time.sleep(0.05)
-    time.sleep(0.5)
 
     assert program("cancel", run).returncode == 0
 

@@ -10,6 +10,7 @@ import select
 import signal
 import subprocess
 import sys
+import termios
 import time
 from pathlib import Path
 
@@ -90,15 +91,15 @@ def test_neither_torch_nor_numpy_is_needed(toy: Server, data: Path) -> None:
 
 
 def test_ctrl_c_ends_it_and_the_same_command_goes_on(toy: Server, data: Path) -> None:
-    toy.files["/toy.zip"].pace = 0.05
+    toy.files["/toy.zip"].pace = 0.2  # seven seconds for all of it
     words = [*COMMAND, "toy", "--data-root", str(data)]
     process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 30
-    while toy.sent("/toy.zip") < 100_000:
+    deadline = time.monotonic() + 60
+    while not any(part.stat().st_size for part in data.glob(".archives/*/toy.zip.part")):
         assert time.monotonic() < deadline
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=20)
+    _, said = process.communicate(timeout=60)
 
     assert process.returncode == 130
     assert said.endswith("Stopped. The same command goes on where it stopped.\n")
@@ -129,16 +130,22 @@ class Screen:
     def type(self, text: str) -> None:
         os.write(self._master, text.encode())
 
+    def wait_until_it_echoes_no_more(self) -> None:
+        deadline = time.monotonic() + 60
+        while termios.tcgetattr(self._master)[3] & termios.ECHO:
+            assert time.monotonic() < deadline, self._text
+            time.sleep(0.02)
+
     def end(self) -> str:
         """All that was to be seen."""
         while self._read():
             pass
         os.close(self._master)
-        assert self.process.wait(timeout=20) == 0, self._text
+        assert self.process.wait(timeout=60) == 0, self._text
         return self._text
 
     def _read(self) -> bool:
-        if not select.select([self._master], [], [], 20)[0]:
+        if not select.select([self._master], [], [], 60)[0]:
             return False
         try:
             new = os.read(self._master, 65536).decode(errors="replace")
@@ -149,7 +156,7 @@ class Screen:
 
 
 def test_a_terminal_sees_a_bar_with_rate_and_time_left(toy: Server, data: Path) -> None:
-    toy.files["/toy.zip"].pace = 0.02
+    toy.files["/toy.zip"].pace = 0.06  # two seconds for all of it
 
     seen = Screen("toy", "--data-root", str(data)).end()
 
@@ -171,7 +178,7 @@ def test_who_sits_at_the_terminal_is_asked_for_name_and_password(
     screen.wait_for("Name at 127.0.0.1")
     screen.type("somebody\n")
     screen.wait_for("Password")
-    time.sleep(0.3)  # until the terminal echoes no more
+    screen.wait_until_it_echoes_no_more()
     screen.type("correct horse\n")
     seen = screen.end()
 
