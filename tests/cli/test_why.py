@@ -191,7 +191,7 @@ def test_real_trouble_on_one_rank(
     began = time.monotonic()
     done = program("train", *options, *TINY[3:], "--procs", "2", "--steps", "40", "--set", "launch.hang_timeout=5")
     assert done.code == 1, done.err
-    assert time.monotonic() - began < 120, "the other rank must not keep the job"
+    assert time.monotonic() - began < 200, "the other rank must not keep the job for half an hour"
     (run,) = [run["id"] for run in json.loads(program("status", "--json").out)]
     found = json.loads(program("why", run, "--json").out)
     assert (found["state"], found["kind"], found["rank"], found["host"]) == ("FAILED", kind, 1, HERE), found

@@ -68,19 +68,20 @@ def test_a_torn_or_missing_file_stops_nobody(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_process_that_comes_back_after_its_successor_writes_nothing(tmp_path: Path) -> None:
+def test_a_process_that_comes_back_after_its_successor_writes_nothing(tmp_path: Path, paced: str) -> None:
     """Stopped and continued, as on a node that was given up and lives."""
-    run = make_run(tmp_path / "run", "train.steps=60", "train.eval_every=0", "train.checkpoint_every=3")
-    (orphan,) = start(run)
+    settings = ("train.steps=60", "train.eval_every=0", "train.checkpoint_every=3", "dataset.name=paced_shapes")
+    run = make_run(tmp_path / "run", *settings)
+    (orphan,) = start(run, PYTHONPATH=paced, TEST_PACE="0.02")  # seven seconds for all of it
     wait_for_step(10, [orphan], run)
     orphan.send_signal(signal.SIGSTOP)
     time.sleep(0.2)
     held = steps_done(run)
-    finish(start(run, attempt=2), run)
+    finish(start(run, attempt=2, PYTHONPATH=paced), run)
     after = {path: path.read_bytes() for path in sorted(run.path.rglob("*")) if path.is_file() and is_truth(path, run)}
     orphan.send_signal(signal.SIGCONT)
 
-    assert orphan.wait(timeout=60) == EXIT_SUPERSEDED
+    assert orphan.wait(timeout=120) == EXIT_SUPERSEDED
     now = {path: path.read_bytes() for path in sorted(run.path.rglob("*")) if path.is_file() and is_truth(path, run)}
     assert now == after
     assert "attempt2 of run has begun" in run.log_file(1, 0).read_text()

@@ -15,8 +15,7 @@ from segctl.runs.metrics import read as read_metrics
 from segctl.runs.run import Run
 from segctl_jobs import checkpoint
 
-KILLS = 20
-
+KILLS, STEPS = 20, 300
 
 pytestmark = pytest.mark.usefixtures("no_rank_left_running")
 
@@ -44,7 +43,7 @@ def assert_same_training(one: Run, other: Run) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_twenty_kills_change_nothing(tmp_path: Path) -> None:
-    undisturbed, disturbed = make_run(tmp_path / "undisturbed"), make_run(tmp_path / "disturbed")
+    undisturbed, disturbed = (make_run(tmp_path / name, f"train.steps={STEPS}") for name in ("a", "b"))
     finish(start(undisturbed), undisturbed)
     chance = random.Random(7)
     inside_a_save = 0
@@ -65,7 +64,7 @@ def test_twenty_kills_change_nothing(tmp_path: Path) -> None:
         process.kill()
         process.wait()
         inside_a_save += any(disturbed.checkpoints.glob(".tmp-*"))
-    assert final_state(disturbed)["step"] < 200, "the kills came too late to prove anything"
+    assert final_state(disturbed)["step"] < STEPS, "the kills came too late to prove anything"
     assert inside_a_save >= 3, "no kill fell inside the writing of a checkpoint"
     finish(start(disturbed, KILLS + 1), disturbed)
     assert_same_training(undisturbed, disturbed)
@@ -73,18 +72,18 @@ def test_twenty_kills_change_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_damaged_newest_checkpoint_costs_a_few_steps_and_changes_nothing(tmp_path: Path) -> None:
+def test_a_damaged_newest_checkpoint_costs_a_few_steps_and_changes_nothing(tmp_path: Path, paced: str) -> None:
     # The mean loss of steps 8 to 14 is recorded after the interruption, though some of them were done before it.
-    settings = ("train.steps=20", "train.log_every=7")
+    settings = ("train.steps=20", "train.log_every=7", "dataset.name=paced_shapes")
     undisturbed, disturbed = make_run(tmp_path / "a", *settings), make_run(tmp_path / "b", *settings)
-    finish(start(undisturbed), undisturbed)
-    processes = start(disturbed)
+    finish(start(undisturbed, PYTHONPATH=paced), undisturbed)
+    processes = start(disturbed, PYTHONPATH=paced, TEST_PACE="0.05")  # six seconds for all of it
     wait_for_step(10, processes, disturbed)
     processes[0].terminate()
     assert finish(processes, disturbed) == [75]
     newest = checkpoint.step_files(disturbed.checkpoints)[0]
     newest.write_bytes(newest.read_bytes()[:-1000])
-    finish(start(disturbed, 2), disturbed)
+    finish(start(disturbed, 2, PYTHONPATH=paced), disturbed)
     assert "damaged" in disturbed.log_file(2, 0).read_text() or "cannot be read" in disturbed.log_file(2, 0).read_text()
     assert_same_training(undisturbed, disturbed)
 
@@ -102,20 +101,21 @@ def test_a_stop_saves_the_step_that_was_under_way_on_every_rank(tmp_path: Path) 
 
 
 @pytest.mark.slow
-def test_a_run_comes_back_on_another_number_of_processes(tmp_path: Path) -> None:
+def test_a_run_comes_back_on_another_number_of_processes(tmp_path: Path, paced: str) -> None:
     """The same samples in the same global batches: the loss curve goes on within rounding, which another order of the
     samples would not."""
     settings = ("train.steps=24", "train.eval_every=0", "optimizer.name=sgd", "optimizer.lr=0.01", "model.name=enet")
+    settings += ("dataset.name=paced_shapes",)
     pair, moved = make_run(tmp_path / "pair", *settings), make_run(tmp_path / "moved", *settings)
-    finish(start(pair, size=2), pair)
-    processes = start(moved, size=2)
+    finish(start(pair, size=2, PYTHONPATH=paced), pair)
+    processes = start(moved, size=2, PYTHONPATH=paced, TEST_PACE="0.1")  # seven seconds for all of it
     wait_for_step(8, processes, moved)
     for process in processes:
         process.terminate()
     finish(processes, moved)
     stopped_at = final_state(moved)["step"]
     assert 8 <= stopped_at < 24
-    finish(start(moved, 2, size=1), moved)
+    finish(start(moved, 2, size=1, PYTHONPATH=paced), moved)
     curves = [{r["step"]: r["loss"] for r in read_metrics(run) if r["event"] == "train"} for run in (pair, moved)]
     assert curves[0].keys() == curves[1].keys() == set(range(1, 25))
     before = [step for step in curves[0] if step <= stopped_at]

@@ -157,7 +157,7 @@ def test_torn_and_foreign_files_are_made_anew(data: Path, tmp_path: Path) -> Non
 
 def test_two_builders_make_one(data: Path, tmp_path: Path) -> None:
     both = [process(data, tmp_path / "cache", 0.02) for _ in range(2)]
-    outputs = [builder.communicate(timeout=60)[0] for builder in both]
+    outputs = [builder.communicate(timeout=120)[0] for builder in both]
     assert all(output.endswith("done\n") for output in outputs)
     # Sixteen samples at most are read to tell the size, then each is read once.
     assert sorted(output.count("reads") for output in outputs) == [0, 2 * SAMPLES]
@@ -175,7 +175,7 @@ def test_a_killed_builder_leaves_nothing_that_looks_finished(data: Path, tmp_pat
     time.sleep(0.01)
     builder.send_signal(signal.SIGKILL)
     builder.wait()
-    assert waiting.communicate(timeout=60)[0].endswith("done\n")
+    assert waiting.communicate(timeout=120)[0].endswith("done\n")
     samples = opened(configuration(data, tmp_path / "cache"))
     assert np.array_equal(samples[7][0], np.array(Image.open(data / "images" / "07.png")))
     assert not list((tmp_path / "cache").glob(".tmp-*"))

@@ -145,7 +145,7 @@ def test_ctrl_c_ends_its_jobs(tmp_path: Path) -> None:
         assert (program.returncode, out, "Traceback" in err) == (130, "", False)
         assert left(folder) == []
         assert jobs
-        assert not psutil.wait_procs(jobs, timeout=10)[1]
+        assert not psutil.wait_procs(jobs, timeout=60)[1]
     finally:
         program.kill()
         for each in status(runs_dir=folder):

@@ -106,7 +106,7 @@ def test_many_at_once_ask_once(slurm: Programs) -> None:
     slurm.queue(j1="RUNNING")
     slurm.does("squeue", "sleep 0.3; " + "cat $(dirname $0)/rows")
     with ThreadPoolExecutor(20) as pool:
-        assert set(pool.map(lambda _: states(2.0, 1)[0], range(20))) == {"RUNNING"}
+        assert set(pool.map(lambda _: states(POLITE, 1)[0], range(20))) == {"RUNNING"}
     assert slurm.counts == (1, 0)
 
 
@@ -115,14 +115,13 @@ def test_a_failure_is_not_tried_again_at_once_and_forgets_nothing(slurm: Program
     states(0.0, 1)
     slurm.does("squeue", "echo 'Unable to contact slurm controller' >&2; exit 1")
     time.sleep(0.3)
-    for _ in range(5):
-        answer = ask([job(1)], 0.2)
+    for max_age in (0.2, POLITE, POLITE, POLITE):
+        answer = ask([job(1)], max_age)
         found = answer.job(job(1))
         assert found is not None
         assert (answer.failure, found.state) == ("slurmctld does not answer", "RUNNING")
         assert not answer.in_queue(found)
-        time.sleep(0.05)
-    assert slurm.counts[0] in (2, 3)
+    assert slurm.counts[0] == 2
 
     slurm.queue(j1="COMPLETED")
     assert states(0.0, 1) == ["COMPLETED"]
@@ -135,7 +134,7 @@ def test_programs_that_hang_are_given_up(slurm: Programs, monkeypatch: pytest.Mo
         slurm.does(name, "exec sleep 60")
     began = time.monotonic()
     answer = ask([job(1)], POLITE)
-    assert time.monotonic() - began < 3.0
+    assert time.monotonic() - began < 30, "half a second; the rest is for a busy machine"
     assert (answer.failure, answer.accounting_failure) == ("slurmctld does not answer", "slurmdbd does not answer")
 
 

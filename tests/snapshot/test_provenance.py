@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
@@ -157,7 +158,7 @@ def test_a_repository_that_cannot_be_asked_is_recorded_as_that(
     state = look(folder, began + 0.5)
 
     assert state.as_record() == {"root": str(folder), "error": error}
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 50, "of the 100 s that it would take; it is given up after half a second"
 
 
 def test_without_git_that_is_said(project: MakeProject, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -264,10 +265,11 @@ def test_nothing_is_left_of_a_git_that_was_given_up(
     folder = project("lab", {"a.py": ""})
     fake_git(tmp_path, monkeypatch, f"sleep 4321 & echo $! > {tmp_path}/pid; wait")
 
-    assert look(folder, time.monotonic() + 0.5).error
+    assert look(folder, time.monotonic() + 2.5).error
 
     pid = int((tmp_path / "pid").read_text())
-    deadline = time.monotonic() + 10
-    while psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    deadline = time.monotonic() + 60
+    with contextlib.suppress(psutil.NoSuchProcess):
+        while psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
