@@ -64,7 +64,7 @@ STEPS = {
     "fcn8s": 360,
     "pspnet": 800,
     "denseaspp": 300,
-    **dict.fromkeys(("fcn32s", "ocnet", "hrnet_ocr"), 400),
+    **dict.fromkeys(("fcn32s", "enet", "ocnet", "hrnet_ocr"), 400),
 }
 # Smaller backbones than the default ones, for machines without a GPU; for the VGG16 one that learns without ImageNet's
 # weights.
