@@ -7,6 +7,7 @@ import errno
 import os
 import signal
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Literal
@@ -49,6 +50,10 @@ def full_disk() -> None:
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
+def keep_the_interpreter() -> None:
+    threading.Thread(target=doze).start()  # Python waits for it before it ends
+
+
 def mistake() -> None:
     raise RuntimeError("boom")
 
@@ -66,6 +71,7 @@ TROUBLES = {
     "disk": full_disk,
     "memory": eat,
     "hardware": broken_gpu,
+    "linger": keep_the_interpreter,
 }
 
 
@@ -103,6 +109,7 @@ def fragile(
         "disk",
         "memory",
         "hardware",
+        "linger",
     ] = "none",
     rank: int = 0,
     step: int = 2,

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import re
-import time
 from pathlib import Path
 
 import pytest
 from cluster import Cluster
 from trained import Training
+
+pytestmark = pytest.mark.timeout(600)
 
 
 @pytest.mark.parametrize(
@@ -53,7 +54,7 @@ def test_it_ends_soon_and_says_why(
     training = Training.submit("--on", "slurm", "--nodes", 2, "--procs", 2, *fragile, *flags)
     training.wait_until(moment.exists, 180, "the trouble to begin")
     status = training.wait_for_end()
-    took = time.time() - float(moment.read_text())
+    took = training.json("supervisor.json")["ended"] - float(moment.read_text())
     assert status["state"] == "FAILED", training.story()
     assert re.search(why, status["why"]), f"{status['why']}\n{training.story()}"
     assert took < seconds, f"{took} s"
@@ -71,3 +72,13 @@ def test_a_gpu_that_fails_is_no_fault_of_the_training(
     assert status["state"] == "COMPLETED", training.story()
     (first, _) = training.json("supervisor.json")["history"]
     assert first["reason"] == "after the machine under rank 1 failed"
+
+
+def test_a_thread_that_never_ends_does_not_keep_the_job(
+    cluster: Cluster, fragile_path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", fragile_path, prepend=os.pathsep)
+    fragile = ("--model", "fragile", "--model.trouble", "linger", "--model.rank", 0, "--model.step", 5)
+    training = Training.submit("--on", "slurm", "--nodes", 1, "--procs", 1, "--steps", 10, *fragile)
+    assert training.wait_for_end()["state"] == "COMPLETED", training.story()
+    cluster.wait_for(lambda: training.job not in cluster.queue(), 30, "SLURM to let go of the job")

@@ -46,6 +46,7 @@ log = logging.getLogger("segctl.leader")
 
 LOOK_EVERY = 2.0  # seconds between two looks at files; the end of srun and a signal are noticed at once
 TEARDOWN_SECONDS = 10.0  # a rank whose error is written has this long to end
+FINISHED_SECONDS = 30.0  # so have all that have done their work; a thread of a library's can keep an interpreter
 EARLY_SECONDS = 90.0  # SLURM may send the signal up to a minute early
 RECORD_SECONDS = 60.0  # how long the submitting command may take from sbatch to recording the job
 COMMAND_SECONDS = 30.0  # how long a command of SLURM may take
@@ -152,6 +153,8 @@ class Leader:
             self._request("its time limit")
         if any(word != "consequence" for word in self._files.errors().values()):
             self._limit(TEARDOWN_SECONDS)
+        if all(self._files.finished(rank) for rank in range(self._plan.world_size)):
+            self._limit(FINISHED_SECONDS)
         if self._deadline is not None and time.monotonic() >= self._deadline:
             log.warning("the ranks do not end; srun is killed, and SLURM ends them with the job")
             self._signal(signal.SIGKILL)
