@@ -236,7 +236,7 @@ class Cluster:
 
     def start(self) -> None:
         """Starts what is to run in the hall, and returns when all nodes are idle."""
-        until(self._hall.door.exists, 10, "the cluster's hall to boot")
+        until(self._hall.door.exists, 60, "the cluster's hall to boot")
         for node in self.nodes:
             node.boot()
         self._services.prepare()
@@ -244,7 +244,7 @@ class Cluster:
             self.start_service(name)
         for node in self.nodes:
             node.start_slurmd()
-        self.wait_for(lambda: set(self.node_states().values()) == {"idle"}, 30, "all nodes to be idle")
+        self.wait_for(lambda: set(self.node_states().values()) == {"idle"}, 60, "all nodes to be idle")
 
     def end(self) -> None:
         self._hall.end()

@@ -48,7 +48,7 @@ class Node:
             remove_cgroup(group)
 
     def start_slurmd(self) -> None:
-        until(self._machine.door.exists, 10, f"{self.name} to boot")
+        until(self._machine.door.exists, 60, f"{self.name} to boot")
         command = ["slurmd", "-D", "-N", self.name, "-f", str(self._layout.conf)]
         self._machine.start("slurmd", command, self._layout.log(f"{self.name}.slurmd"))
 

@@ -54,7 +54,7 @@ class Services:
                 raise SlurmError(f"{name} has ended:\n{self._last_words(name)}")
             return service.answers()
 
-        until(answers, 30, f"{name} to answer")
+        until(answers, 60, f"{name} to answer")
 
     def stop(self, name: str, how: signal.Signals) -> None:
         if name not in self._known:

@@ -84,16 +84,19 @@ def test_a_job_starts_again_when_its_node_loses_power(cluster: Cluster) -> None:
     assert cluster.queue() == {}
 
 
-def test_steps_live_on_without_slurmd(cluster: Cluster) -> None:
-    job = cluster.submit("srun sleep 2; echo slept", "--nodelist=n2")
+def test_steps_live_on_without_slurmd(cluster: Cluster, tmp_path: Path) -> None:
+    end = tmp_path / "end"
+    os.mkfifo(end)
+    job = cluster.submit(f"srun cat {end}; echo read", "--nodelist=n2")
     node = cluster.node("n2")
-    (step,) = cluster.wait_for(lambda: node.processes("sleep 2", SLURM_STEP_ID=0, SLURM_JOB_ID=job))
+    (step,) = cluster.wait_for(lambda: node.processes(str(end), SLURM_STEP_ID=0, SLURM_JOB_ID=job))
     node.stop_slurmd(signal.SIGKILL)
     assert not node.runs
     assert step.is_running()
     node.start_slurmd()
+    end.write_text("")  # the step ends with who writes into it
     cluster.wait_for_state(job, "COMPLETED")
-    assert cluster.output(job) == "slept\n"
+    assert cluster.output(job) == "read\n"
 
 
 @pytest.mark.parametrize(
@@ -168,8 +171,8 @@ def test_nothing_is_left_when_the_owner_is_killed() -> None:
     assert command_lines_with(str(folder))
     owner.kill()
     owner.wait()
-    until(lambda: not folder.exists(), 10, "the folder to be gone")
-    until(lambda: not command_lines_with(str(folder)), 10, "the processes to be gone")
+    until(lambda: not folder.exists(), 60, "the folder to be gone")
+    until(lambda: not command_lines_with(str(folder)), 60, "the processes to be gone")
     assert str(folder) not in Path("/proc/self/mounts").read_text()
 
 

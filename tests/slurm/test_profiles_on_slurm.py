@@ -160,7 +160,7 @@ def test_a_profile_that_works_is_certified_node_by_node(cluster: Cluster, segctl
     found = {check["name"]: check["found"] for check in report["checks"]}
     assert found["n2 Python"].startswith(f"{Path(sys.executable).parent}/")
     assert found["n2 GPUs"] == "torch sees none, as asked."
-    assert cluster.queue() == {}
+    cluster.wait_for(lambda: not cluster.queue(), 60, "SLURM to let go of the probe")
     assert not Path(os.environ["SEGCTL_RUNS"]).exists()
 
 
@@ -274,7 +274,7 @@ def with_a_disk_of_its_own(folder: Path, code: str) -> subprocess.CompletedProce
     mount = f"import subprocess, sys; subprocess.run(['mount', '-t', 'tmpfs', 'tmpfs', {str(folder)!r}], check=True)"
     user = [] if os.geteuid() == 0 else ["--map-current-user", "--keep-caps"]
     command = ["unshare", *user, "--mount", sys.executable, "-c", f"{mount}\n{textwrap.dedent(code)}"]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
 
 
 def test_ctrl_c_cancels_the_job_that_was_sent(cluster: Cluster) -> None:
@@ -288,6 +288,6 @@ def test_ctrl_c_cancels_the_job_that_was_sent(cluster: Cluster) -> None:
     (job,) = cluster.wait_for(probes, 60, "the probe to wait in the queue")
     os.killpg(checking.pid, signal.SIGINT)
 
-    assert checking.wait(timeout=30) == 130
+    assert checking.wait(timeout=120) == 130
     assert cluster.wait_for_state(job, "CANCELLED") == "CANCELLED"
     assert not Path(os.environ["SEGCTL_RUNS"]).exists()

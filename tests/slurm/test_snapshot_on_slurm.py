@@ -11,7 +11,7 @@ from installed import install
 from trained import Training
 
 PLUGIN = """
-import logging
+import logging, os, time
 from segctl_datasets.shapes import Shapes
 import helper
 
@@ -19,6 +19,10 @@ class Painted(Shapes):
     def __init__(self, root, split, *, eval_samples: int = 8):
         logging.getLogger(__name__).warning("%s, %s in %s", "old picture", helper.WORD, __file__)
         super().__init__(root, split, samples=2000, eval_samples=eval_samples)
+
+    def __getitem__(self, index):
+        time.sleep(float(os.environ.get("TEST_PACE", 0)))
+        return super().__getitem__(index)
 """
 
 
@@ -31,7 +35,11 @@ def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def test_edits_in_the_queue_and_a_requeue_change_nothing(cluster: Cluster, plugin: Path) -> None:
+@pytest.mark.timeout(600)
+def test_edits_in_the_queue_and_a_requeue_change_nothing(
+    cluster: Cluster, plugin: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TEST_PACE", "0.1")  # ten seconds for all steps: it must not end before it is requeued
     others = cluster.submit("sleep 600", "--nodes=3", "--exclusive")
     cluster.wait_for_state(others, "RUNNING")
     training = Training.submit(

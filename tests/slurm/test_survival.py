@@ -133,7 +133,7 @@ def test_the_submitting_terminal_may_go(cluster: Cluster, undisturbed: Training,
     words = [SEGCTL, "train", *SMALL, *map(str, TWO_NODES), "--runs-dir", str(tmp_path / "r")]
     terminal = subprocess.Popen(words, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     runs = tmp_path / "r"
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     while not [path for path in runs.glob("2*/submission.json") if "job_id" in path.read_text()]:
         assert time.monotonic() < deadline
         time.sleep(0.2)

@@ -16,6 +16,8 @@ from cluster import Cluster
 from trained import SEGCTL, Training, segctl
 from waiting import until
 
+pytestmark = pytest.mark.timeout(600)
+
 SMALL = ("--model", "enet", "--dataset", "shapes", "--batch-size", 4, "--on", "slurm", "--procs", 1)
 SETS = ("augment.crop=48", "train.eval_every=0", "train.log_every=1", "dataset.eval_samples=8", "train.workers=0")
 
@@ -23,8 +25,8 @@ SETS = ("augment.crop=48", "train.eval_every=0", "train.log_every=1", "dataset.e
 TRAIN = ("train", *SMALL, *(word for each in SETS for word in ("--set", each)))
 
 
-def train(*argv: object, check: bool = True) -> str:
-    return segctl(*TRAIN, *argv, check=check)
+def train(*argv: object, check: bool = True, seconds: float = 120) -> str:
+    return segctl(*TRAIN, *argv, check=check, seconds=seconds)
 
 
 def refused(*argv: object) -> str:
@@ -98,7 +100,8 @@ def at_once(runs: Sequence[Training]) -> int:
 def test_a_grid_is_one_array_and_its_runs_are_ranked(cluster: Cluster, calls: Callable[..., Calls]) -> None:
     sbatch = calls("sbatch")
     said = train(
-        *("--steps", 4, "--set", "optimizer.lr=0.01,0.005", "--set", "seed=1,2", "--max-running", 2, "--name", "grid")
+        *("--steps", 4, "--set", "optimizer.lr=0.01,0.005", "--set", "seed=1,2", "--max-running", 2, "--name", "grid"),
+        seconds=480,  # it is followed to its end
     )
     assert len(sbatch.submissions()) == 1
     statuses = json.loads(segctl("status", "grid", "--json"))
@@ -121,8 +124,13 @@ def test_a_grid_is_one_array_and_its_runs_are_ranked(cluster: Cluster, calls: Ca
     assert [row.split()[-1] for row in rows[2:]] == [each["id"][-4:] for each in statuses]
 
 
-def test_an_element_that_failed_is_resumed_alone_and_another_is_requeued(cluster: Cluster) -> None:
-    sweep = Sweep("--steps", 30, "--set", "seed=1,2", "--set", "train.checkpoint_every=5")
+def test_an_element_that_failed_is_resumed_alone_and_another_is_requeued(
+    cluster: Cluster, fragile_path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", fragile_path, prepend=os.pathsep)
+    monkeypatch.setenv("TEST_PACE", "0.2")  # 24 seconds for all steps: the other one must not have ended by then
+    paced = ("--dataset", "paced_shapes", "--steps", 30)
+    sweep = Sweep(*paced, "--set", "seed=1,2", "--set", "train.checkpoint_every=5")
     failing, other = sweep.runs
     failing.wait_for_step(6)
     nodes = [cluster.node(name) for name in ("n1", "n2", "n3")]
@@ -137,6 +145,7 @@ def test_an_element_that_failed_is_resumed_alone_and_another_is_requeued(cluster
     assert (last["state"], last["point"]) == ("FAILED", {"seed": 1})
     assert last["why"] in segctl("status", sweep.id)
 
+    monkeypatch.setenv("TEST_PACE", "0")
     segctl("resume", failing.path, "--detach")
     assert failing.wait_for_end()["state"] == "COMPLETED"
     assert "_" not in failing.job, "a job of its own"
