@@ -22,6 +22,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 IN_CI = bool(os.environ.get("CI"))
+SLOW_SECONDS = 600  # several starts of torch, one after the other: what they wait for has its own, shorter patience
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -33,6 +34,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     asked = IN_CI or config.getoption("--slow") or config.getoption("-m") or any("::" in name for name in config.args)
     slow = [item for item in items if item.get_closest_marker("slow")]
     fast = [item for item in items if not item.get_closest_marker("slow")]
+    for item in slow:
+        if item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(SLOW_SECONDS))
     items[:] = fast + slow if asked else fast
     if not asked:
         config.hook.pytest_deselected(items=slow)

@@ -84,7 +84,7 @@ def test_several_files_at_a_time(server: Server, published: Install, data: Path)
     archives = []
     for number in range(3):
         content = zipped({f"toy/{number}.bin": noise(200_000, number)})
-        archives.append(facts(server.serve(f"/{number}.zip", content, pace=0.02), content))
+        archives.append(facts(server.serve(f"/{number}.zip", content, pace=0.1), content))
     published(*archives)
 
     assert fetch(data).complete

@@ -112,7 +112,6 @@ def sweep(server: Server, tmp_path: Path) -> Sweep:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
 def test_all_data_sets_survive_a_bad_line_and_many_deaths(sweep: Sweep) -> None:
     draw = random.Random(20)
     kills = 0

@@ -10,8 +10,6 @@ import pytest
 from cluster import Cluster
 from trained import Training
 
-pytestmark = pytest.mark.timeout(600)
-
 
 @pytest.mark.parametrize(
     ("trouble", "flags", "why", "seconds"),

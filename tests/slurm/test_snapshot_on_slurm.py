@@ -35,7 +35,6 @@ def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-@pytest.mark.timeout(600)
 def test_edits_in_the_queue_and_a_requeue_change_nothing(
     cluster: Cluster, plugin: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -16,9 +16,6 @@ import pytest
 from cluster import Cluster
 from trained import SEGCTL, SMALL, Training, same_training
 
-# Two starts of a training, and in between what befalls it: minutes on a machine that does other work too.
-pytestmark = pytest.mark.timeout(600)
-
 TWO_NODES = ("--on", "slurm", "--nodes", 2, "--procs", 1)
 
 

@@ -16,8 +16,6 @@ from cluster import Cluster
 from trained import SEGCTL, Training, segctl
 from waiting import until
 
-pytestmark = pytest.mark.timeout(600)
-
 SMALL = ("--model", "enet", "--dataset", "shapes", "--batch-size", 4, "--on", "slurm", "--procs", 1)
 SETS = ("augment.crop=48", "train.eval_every=0", "train.log_every=1", "dataset.eval_samples=8", "train.workers=0")
 

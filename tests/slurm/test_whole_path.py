@@ -21,8 +21,6 @@ from segctl.launch.backends import backend
 from segctl.launch.machine import read as this_machine
 from segctl.runs import store
 
-pytestmark = pytest.mark.timeout(600)
-
 
 def _completed(training: Training) -> Training:
     """One after the other: eight processes on few cores take more than twice as long as four."""
