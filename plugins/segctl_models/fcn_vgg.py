@@ -2,11 +2,13 @@
 2015, https://arxiv.org/abs/1411.4038.
 
 VGG16 with its fully connected layers turned into convolutions (section 3.1: fc6 7x7, fc7 1x1, 4096 channels each),
-scored per class at stride 32 and, for 16s and 8s, joined by scores of pool4 and pool3 (section 4.2). Two points need a
-word:
+scored per class at stride 32 and, for 16s and 8s, joined by scores of pool4 and pool3 (section 4.2). Three points need
+a word:
 
 - Upsampling is bilinear interpolation without parameters. The paper fixes the last such layer to that and starts the
   others from it; the authors' released networks fix all of them (their learning rate is 0).
+- The layer that scores fc7 starts from a normal distribution like fc6 and fc7, not from zero as in section 4.3, where
+  neither was found to learn better or faster: from zero, the first step would reach no layer before it.
 - The paper pads the image by 100 pixels so that fc6 fits also small images, and crops the scores accordingly. Here fc6
   itself is padded by 3, which keeps the scores where the features are. Pooling rounds up, as in Caffe, and what is
   upsampled beyond the image is cut off: the cells of every score map stay aligned with the pixels they describe, at any
