@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from segctl.launch.slurm.srun_report import TaskEnd, read
+from segctl.launch.slurm.srun_report import TaskEnd, read, why_not_started
 
 
 @pytest.mark.parametrize(
@@ -73,3 +73,23 @@ def test_memory() -> None:
     )
     assert read(text).out_of_memory
     assert not read("srun: error: n0: task 0: Killed").out_of_memory
+
+
+@pytest.mark.parametrize(
+    "what",
+    [
+        "Unable to confirm allocation for job 1: Socket timed out on send/recv operation",
+        "Unable to create step for job 7: Unable to contact slurm controller (connect failure)",
+        "Application launch failed: Job credential expired",
+    ],
+)
+def test_why_nothing_was_started(what: str) -> None:
+    assert why_not_started(f"srun: error: {what}\nsrun: Job step aborted\n") == what
+    assert why_not_started(f"srun: error: n1: task 0: Killed\nsrun: error: {what}\n") == "", "something was"
+
+
+def test_what_will_never_start_is_not_tried_again() -> None:
+    assert (
+        why_not_started("srun: error: Unable to create step for job 7: More processors requested than permitted") == ""
+    )
+    assert why_not_started("srun: error: n1: task 2: Exited with exit code 1") == ""

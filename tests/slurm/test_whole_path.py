@@ -104,6 +104,24 @@ def test_cancelling_while_slurmctld_is_away_says_what_becomes_of_it(cluster: Clu
     assert training.wait_for_end()["state"] == "CANCELLED", training.story()
 
 
+def test_a_controller_that_is_silent_when_ranks_are_to_start_is_waited_for(cluster: Cluster, tmp_path: Path) -> None:
+    here, go = tmp_path / "here", tmp_path / "go"
+    setup = json.dumps([f"touch {here}", f"until test -e {go}; do sleep 0.1; done"])
+    training = Training.submit(
+        *("--on", "slurm", "--nodes", 1, "--procs", 1, "--steps", 6, "--set", f"launch.slurm.setup={setup}")
+    )
+    training.wait_until(here.exists)
+    cluster.stop_service("slurmctld")
+    try:
+        go.touch()
+        leader = training.path / "logs" / "attempt1-leader.log"
+        training.wait_until(lambda: "srun has started nothing" in leader.read_text(), 200)
+    finally:
+        cluster.start_service("slurmctld")
+    assert training.wait_for_end()["state"] == "COMPLETED", training.story()
+    assert training.restart() == 0
+
+
 def test_submitting_costs_little_more_than_sbatch(cluster: Cluster) -> None:
     plan = backend("slurm").plan(Launch(on="slurm", slurm={"options": {"hold": True}}), this_machine())  # type: ignore[arg-type]
     ours, bare = [], []

@@ -51,6 +51,7 @@ EARLY_SECONDS = 90.0  # SLURM may send the signal up to a minute early
 RECORD_SECONDS = 60.0  # how long the submitting command may take from sbatch to recording the job
 COMMAND_SECONDS = 30.0  # how long a command of SLURM may take
 REQUEUE_SECONDS = 600.0  # how long a controller that does not answer is asked again
+START_SECONDS = 600.0  # how long srun is called again where it could start nothing
 
 
 class Leader:
@@ -61,6 +62,7 @@ class Leader:
         self._grace = stop_grace()
         self._srun: subprocess.Popen[bytes] | None = None
         self._srun_log = run.logs / f"{this}-srun.log"
+        self._srun_began = 0  # in its log
         self._told_to_end = False
         self._interruption = ""
         self._deadline: float | None = None
@@ -99,7 +101,7 @@ class Leader:
         self._find_the_call()
         if not self._is_cancelled():
             self._run_ranks()
-        report = srun_report.read(_text(self._srun_log))
+        report = srun_report.read(self._srun_said())
         ranks = self._ended(report)
         verdict = decide(
             Facts(
@@ -125,6 +127,22 @@ class Leader:
         return True
 
     def _run_ranks(self) -> None:
+        """Returns when all ranks have ended; a controller that is silent for a moment must not be a run's end."""
+        deadline = time.monotonic() + START_SECONDS
+        while True:
+            self._srun_began = len(_text(self._srun_log))
+            self._call_srun()
+            why = "" if self._files.errors() else srun_report.why_not_started(self._srun_said())
+            if not why or self._told_to_end or self._interruption or time.monotonic() > deadline:
+                return
+            log.warning("srun has started nothing (%s); it is called again", why)
+            self._inbox.wait(LOOK_EVERY)
+
+    def _srun_said(self) -> str:
+        """The last of them: what an earlier one said is no word on these ranks."""
+        return _text(self._srun_log)[self._srun_began :]
+
+    def _call_srun(self) -> None:
         self._ends_at = self._end_by_slurm()
         environment = {
             **self._plan.environment,

@@ -25,6 +25,12 @@ _TERMINATING = re.compile(
 )
 _OUT_OF_MEMORY = re.compile(r"oom_kill event|OOM Killed|Out Of Memory", re.IGNORECASE)
 _CANCELLED = re.compile(r"\*\*\* (STEP|JOB) \S+ ON \S+ CANCELLED AT \S+( DUE TO (?P<cause>[A-Z ]+?))? \*\*\*")
+# Before any task was started, and for reasons that pass: a controller that is silent, a node that was slow to answer.
+_NOT_STARTED = re.compile(
+    r"srun: error: (?P<what>(Unable to (confirm allocation for|create step for) job|Application launch failed).*"
+    r"(timed out|unable to contact|connect failure|connection refused|communication connection|credential expired).*)",
+    re.IGNORECASE,
+)
 _BY_NAME = {name.lower(): number for number in signal.Signals if (name := signal.strsignal(number))}
 
 
@@ -71,6 +77,12 @@ def read(text: str) -> SrunReport:
             cancelled = match["cause"] or ""
         terminating = terminating or _TERMINATING.search(line) is not None
     return SrunReport(tuple(ends.values()), _OUT_OF_MEMORY.search(text) is not None, cancelled)
+
+
+def why_not_started(text: str) -> str:
+    """srun's own words where it started nothing, and may start it a moment later; empty where it did, or never will."""
+    found = _NOT_STARTED.search(text)
+    return found["what"].strip() if found is not None and not read(text).ends else ""
 
 
 def _ends(line: str, terminating: bool) -> Iterator[TaskEnd]:
