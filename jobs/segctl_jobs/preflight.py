@@ -111,11 +111,19 @@ def _try_model(config: Config, info: DatasetInfo, processes: int, from_checkpoin
     notices = _unused_parameters(config, model, processes)
     options = config.model.options
     if not from_checkpoint and options.get("pretrained") is False and options.get("weights") is None:
-        notices.append(
-            f"Model {config.model.name} starts from random weights; `--model.pretrained true` starts from ImageNet's "
-            "(`--model.weights FILE`, `--model.weights run:RUN`: from a file, from another run)."
-        )
+        notices.append(_of_random_weights(config, model))
     return notices
+
+
+def _of_random_weights(config: Config, model: nn.Module) -> str:
+    """That it starts from nothing, and what it can start from: ImageNet's weights only where its backbone has any."""
+    what = f"Model {config.model.name} starts from random weights"
+    if getattr(getattr(model, "backbone", model), "imagenet", None) is None:
+        return f"{what}; `--model.weights FILE`, `--model.weights run:RUN` start from a file, from another run."
+    return (
+        f"{what}; `--model.pretrained true` starts from ImageNet's "
+        "(`--model.weights FILE`, `--model.weights run:RUN`: from a file, from another run)."
+    )
 
 
 def _model(config: Config, info: DatasetInfo, from_checkpoint: bool) -> nn.Module:

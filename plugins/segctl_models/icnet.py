@@ -130,6 +130,7 @@ def _halve(backbone: resnet.ResNet) -> None:
             elif isinstance(layer, nn.BatchNorm2d):
                 setattr(parent, name, nn.BatchNorm2d(layer.num_features // 2))
     backbone.channels = tuple(channels // 2 for channels in backbone.channels)
+    backbone.imagenet = None
 
 
 def _half_convolution(conv: nn.Conv2d) -> nn.Conv2d:
