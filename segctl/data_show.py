@@ -12,6 +12,7 @@ from segctl.config.load import resolve
 from segctl.errors import ConfigError, listing
 from segctl.plain_data import absolute
 from segctl.plugin import dataset_info
+from segctl.runs.outputs import refuse_in_a_run
 
 __all__ = ["ContactSheet", "show_data"]
 
@@ -68,7 +69,7 @@ def show_data(
 
     Raises:
         SegctlError: The data are missing or faulty, there is no such sample, a setting is not acceptable, or `out` is
-            somebody's file.
+            somebody's file or among a run's own.
     """
     for name, number, least in (("count", count, 1), ("draws", draws or 0, 0)):
         if number < least:
@@ -84,6 +85,7 @@ def show_data(
     file = Path(out or f"{dataset.rpartition(':')[2]}-{split}.png")  # without the distribution of a qualified name
     if file.suffix.lower() != ".png":
         raise ConfigError(f"{file}: a sheet is a PNG file.", f"Call it {file.with_suffix('.png')}.")
+    refuse_in_a_run(file)
     sheet = bridge.draw_sheet(config, split, tuple(samples), count, draws, file)
     return ContactSheet(file, dataset, split, tuple(sheet.names), dict(sheet.shares), sheet.ignored)
 

@@ -13,6 +13,7 @@ from segctl.errors import ConfigError, ExportError, did_you_mean, listing
 from segctl.plain_data import absolute
 from segctl.results import SizeComparison
 from segctl.runs import store
+from segctl.runs.outputs import refuse_in_a_run
 from segctl.runs.run import Reference
 from segctl.submit import trained_run
 
@@ -76,7 +77,8 @@ def export(
     Args:
         run: Id, unique start of an id, name or path of a trained run.
         format: One of `FORMATS`.
-        out: The file; default: ``exports/<checkpoint>.<suffix>`` in the run's folder. An existing one is replaced.
+        out: The file; default: ``exports/<checkpoint>.<suffix>`` in the run's folder. An existing one is replaced. In a
+            run's folder only its ``exports/`` may be written.
         checkpoint: ``best``, ``last`` or a file.
         samples: Images of the evaluation split on which the mIoU is compared; 0: none, the data are not needed then.
         data_root: Where the data sets are; default: where the run had them.
@@ -86,7 +88,7 @@ def export(
 
     Raises:
         ExportError: A package is missing, the model cannot be exported so, or the export gives something else.
-        SegctlError: There is no such run, checkpoint or data set.
+        SegctlError: There is no such run, checkpoint or data set, or `out` is among a run's own files.
     """
     if format not in FORMATS:
         raise ConfigError(
@@ -137,6 +139,7 @@ def _target(out: str | Path | None, folder: Path, name: str) -> Path:
     if out is None:
         return folder / name
     target = Path(out).expanduser()
+    refuse_in_a_run(target)
     if target.is_dir():
         raise ExportError(f"{target} is a folder.", "Name a file with -o.")
     if not target.parent.is_dir():

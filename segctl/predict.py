@@ -10,6 +10,7 @@ from segctl.config.load import load
 from segctl.errors import DataError
 from segctl.results import Prediction
 from segctl.runs import store
+from segctl.runs.outputs import refuse_in_a_run
 from segctl.runs.run import Reference
 from segctl.submit import trained_run
 
@@ -38,8 +39,10 @@ def predict(
         on_progress: Called after each photograph with the number done and their total.
 
     Raises:
-        SegctlError: There is no such run, checkpoint or picture, or `out` cannot be written.
+        SegctlError: There is no such run, checkpoint or picture, or `out` cannot be written or is
+            among a run's own files.
     """
+    refuse_in_a_run(Path(out))
     trained = trained_run(run, {}, store.runs_dir(runs_dir))
     pictures = [Path(image) for image in images]
     for picture in pictures:

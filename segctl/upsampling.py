@@ -9,6 +9,7 @@ from typing import Any
 from segctl import bridge
 from segctl.config.load import resolve
 from segctl.results import Upsampling
+from segctl.runs.outputs import refuse_in_a_run
 
 __all__ = ["Upsampling", "dunet_upsampling"]
 
@@ -29,6 +30,9 @@ def dunet_upsampling(dataset: str, *, out: str | Path, flags: Mapping[str, Any] 
         PluginError: There is no such data set.
         DataError: The data are missing or faulty, or have no labels.
         WeightsError: `out` cannot be written.
+        RunError: `out` is among a run's own files.
     """
+    target = Path(out).expanduser()
+    refuse_in_a_run(target)
     config = resolve(flags={"model": "dunet", **(flags or {}), "dataset": dataset})
-    return bridge.fit_upsampling(config, Path(out).expanduser())
+    return bridge.fit_upsampling(config, target)

@@ -10,6 +10,7 @@ from segctl import __version__, bridge
 from segctl.config.load import resolve_model
 from segctl.errors import ConfigError, WeightsError
 from segctl.results import Imported, WeightsEntry
+from segctl.runs.outputs import refuse_in_a_run
 
 __all__ = ["Imported", "WeightsEntry", "import_weights"]
 
@@ -41,6 +42,7 @@ def import_weights(
     Raises:
         WeightsError: The file cannot be read, or not all of the model is in it and `partial` is not set; or `out`
             cannot be written.
+        RunError: `out` is among a run's own files.
         ConfigError: An option is not acceptable.
         PluginError: There is no such model, or it cannot be made.
     """
@@ -49,6 +51,7 @@ def import_weights(
     if plugin.options.get("weights") is not None:
         raise ConfigError("model.weights: the weights are those of the file that is imported.", "Leave it out.")
     source, target = Path(file).expanduser(), Path(out).expanduser()
+    refuse_in_a_run(target)
     if target.is_dir() or not target.parent.is_dir():
         reason = "it is a folder" if target.is_dir() else f"there is no folder {target.parent}"
         raise WeightsError(f"{target} cannot be written: {reason}.", "Choose another file with -o.")

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 import segctl
 from segctl.config.load import dump, resolve
-from segctl.errors import ConfigError, DataError, ExportError
+from segctl.errors import ConfigError, DataError, ExportError, RunError
 from segctl.plugin import dataset_info
 from segctl.registry import create_model
 from segctl.runs import store
@@ -315,6 +315,19 @@ def test_places_where_no_file_can_be(tmp_path: Path) -> None:
         segctl.export(run, "safetensors", out=tmp_path)
     with pytest.raises(ExportError, match="There is no folder"):
         segctl.export(run, "safetensors", out=tmp_path / "absent" / "a.safetensors")
+
+
+@pytest.mark.usefixtures("toys")
+def test_the_runs_own_checkpoint_is_not_replaced(tmp_path: Path) -> None:
+    run, other = trained("toy_small", tmp_path), trained("toy_small", tmp_path)
+    for owner in (run, other):
+        best = owner.checkpoints / "best.pt"
+        before = best.read_bytes()
+        with pytest.raises(RunError, match=rf"in the folder of run {owner.id}.* name a place in {owner.exports},"):
+            segctl.export(run, "safetensors", out=best)
+        assert best.read_bytes() == before
+    exported = segctl.export(run, "safetensors", samples=0)
+    assert segctl.export(run, "safetensors", samples=0, out=exported.path).path == exported.path
 
 
 @pytest.mark.usefixtures("toys")
