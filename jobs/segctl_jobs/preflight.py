@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from segctl import registry
-from segctl.config.schema import Config
+from segctl.config.schema import Config, Plugin
 from segctl.errors import CheckpointError, ConfigError, PluginError, SegctlError, WeightsError, listing
 from segctl.options import describe
-from segctl.plugin import DatasetInfo
+from segctl.plugin import DatasetInfo, model_traits
 from segctl_jobs import checkpoint
 from segctl_jobs.augment import crop_size
 from segctl_jobs.build import INITIAL_WEIGHTS, amp_dtype, create_loss, create_model, open_split
@@ -108,7 +108,7 @@ def _try_model(config: Config, info: DatasetInfo, processes: int, from_checkpoin
     total = _total(config, loss, outputs, target)
     total.backward()
     _try_optimizer(config, model)
-    notices = _unused_parameters(config, model, processes)
+    notices = _unused_parameters(config, info, model, processes)
     options = config.model.options
     if not from_checkpoint and options.get("pretrained") is False and options.get("weights") is None:
         notices.append(_of_random_weights(config, model))
@@ -172,18 +172,37 @@ def _padding(config: Config, height: int, width: int) -> list[str]:
     ]
 
 
-def _unused_parameters(config: Config, model: nn.Module, processes: int) -> list[str]:
-    named = model.named_parameters()
-    unused = [name for name, parameter in named if parameter.requires_grad and parameter.grad is None]
+def _unused_parameters(config: Config, info: DatasetInfo, model: nn.Module, processes: int) -> list[str]:
+    unused = _without_gradient(model)
     if not unused:
         return []
     names = f"{', '.join(unused[:SHOWN])}{', ...' if len(unused) > SHOWN else ''}"
     what = f"{len(unused)} parameters of model {config.model.name} never get a gradient ({names})"
+    wanted = _loss_that_uses_all(config, info, model)
+    mend = f"Its outputs are for the loss {wanted}: name that, alone or in `sum`." if wanted else ""
     if processes > 1:
         raise PluginError(
-            f"{what}, so it cannot be trained on {processes} processes.", "Train on one process, or mend the model."
+            f"{what}, so it cannot be trained on {processes} processes.",
+            f"{mend} Or train on one process." if mend else "Train on one process, or mend the model.",
         )
-    return [f"{what}: it can be trained on one process only."]
+    return [f"{what}: it can be trained on one process only. {mend}".strip()]
+
+
+def _without_gradient(model: nn.Module) -> list[str]:
+    return [name for name, each in model.named_parameters() if each.requires_grad and each.grad is None]
+
+
+def _loss_that_uses_all(config: Config, info: DatasetInfo, model: nn.Module) -> str:
+    """The loss that the model declares, if it is this one that lacks a term for some output; else nothing."""
+    traits = model_traits(registry.find("models", config.model.name).load())
+    own = config.model_copy(update={"loss": Plugin(name=traits.loss, options=dict(traits.loss_options))})
+    target = torch.randint(len(info.classes), (2, SIDE, SIDE))
+    try:
+        loss = create_loss(own, info, lambda: [1] * len(info.classes))
+        _total(own, loss, _forward(own, model, torch.randn(2, 3, SIDE, SIDE)), target).backward()
+    except SegctlError:  # no advice, then
+        return ""
+    return "" if _without_gradient(model) else traits.loss
 
 
 def _try_optimizer(config: Config, model: nn.Module) -> None:

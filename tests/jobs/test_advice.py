@@ -7,11 +7,13 @@ from typing import Any
 
 import pytest
 import torch
+from installed import install
+from torch import nn
 
 from segctl import registry
 from segctl.config.load import resolve
 from segctl.config.schema import Config, Plugin
-from segctl.errors import WeightsError
+from segctl.errors import PluginError, WeightsError
 from segctl.options import describe
 from segctl_jobs import preflight
 
@@ -22,9 +24,9 @@ WITH_WEIGHTS = [
 ]
 
 
-def training(model: str, **options: Any) -> Config:
+def training(model: str, loss: str | None = None, **options: Any) -> Config:
     """Of `model` with `options`, on images that are drawn."""
-    flags = {f"model.{name}": value for name, value in options.items()}
+    flags = {f"model.{name}": value for name, value in options.items()} | ({"loss": loss} if loss else {})
     return resolve(None, {"model": model, "dataset": "shapes", "launch.gpus": 0, **flags})
 
 
@@ -74,3 +76,49 @@ def test_a_model_says_whether_it_has_imagenets_weights(model: str, fetched: list
             registry.create_model(Plugin(name=model, options={**plugin.options, "pretrained": True}), 3)
 
     assert fetched == [address] * (address is not None)
+
+
+# ---- parameters without a gradient
+
+
+class Idle(nn.Module):
+    def __init__(self, num_classes: int) -> None:
+        super().__init__()
+        self.used, self.idle = nn.Conv2d(3, num_classes, 1), nn.Conv2d(3, num_classes, 1)
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return self.used(image)
+
+
+def idle(num_classes: int) -> nn.Module:
+    return Idle(num_classes)
+
+
+def test_a_model_whose_outputs_want_another_loss_is_not_to_be_mended() -> None:
+    config = training("encnet", loss="dice", backbone="resnet18")
+
+    with pytest.raises(PluginError) as refused:
+        preflight.check(config, processes=2, from_checkpoint=False)
+    alone = advice(config)
+
+    assert "never get a gradient (presence.weight, presence.bias)" in refused.value.message
+    assert refused.value.hint == (
+        "Its outputs are for the loss encnet: name that, alone or in `sum`. Or train on one process."
+    )
+    assert "on one process only. Its outputs are for the loss encnet: name that, alone or in `sum`." in alone
+
+
+def test_that_loss_in_a_sum_is_enough() -> None:
+    config = training("encnet", loss="sum", backbone="resnet18")
+    config.loss.options["losses"] = [{"name": "encnet"}, {"name": "dice"}]
+
+    assert "gradient" not in "\n".join(preflight.check(config, processes=2, from_checkpoint=False))
+
+
+def test_a_model_with_parameters_that_no_loss_reaches_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(install(tmp_path / "site", "acme", models={"idle": f"{__name__}:idle"}))
+
+    with pytest.raises(PluginError) as refused:
+        preflight.check(training("idle", loss="dice"), processes=2, from_checkpoint=False)
+
+    assert refused.value.hint == "Train on one process, or mend the model."
