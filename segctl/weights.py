@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,8 @@ def import_weights(
     Args:
         file: What `torch.save` wrote (a state dict, or one inside of the usual containers), or a safetensors file.
         model: Name of a model plugin.
-        out: The file to write: ``{"model": state dict, "segctl": where it comes from}``. An existing one is replaced.
+        out: The file to write: ``{"model": state dict, "segctl": where it comes from}``. An existing one is replaced,
+            but for `file` itself.
         options: The model's options; strings are read as on the command line.
         num_classes: The model's number of classes; default: what the shapes in the file say.
         partial: Write also what is not complete; the rest of the model has its random initial weights then.
@@ -41,7 +43,7 @@ def import_weights(
 
     Raises:
         WeightsError: The file cannot be read, or not all of the model is in it and `partial` is not set; or `out`
-            cannot be written.
+            is `file` or cannot be written.
         RunError: `out` is among a run's own files.
         ConfigError: An option is not acceptable.
         PluginError: There is no such model, or it cannot be made.
@@ -55,6 +57,10 @@ def import_weights(
     if target.is_dir() or not target.parent.is_dir():
         reason = "it is a folder" if target.is_dir() else f"there is no folder {target.parent}"
         raise WeightsError(f"{target} cannot be written: {reason}.", "Choose another file with -o.")
+    if source.exists() and target.exists() and os.path.samefile(source, target):  # also through links
+        raise WeightsError(
+            f"{target} is the file that is imported; it is not replaced.", "Choose another file with -o."
+        )
     return bridge.import_weights(
         source,
         plugin,

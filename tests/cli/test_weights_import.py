@@ -294,6 +294,18 @@ def test_a_folder_that_is_not_there_is_told_first(segctl: Callable[..., Said], t
     ).err.replace("\n", " ")
 
 
+@pytest.mark.parametrize("link", [None, os.symlink, os.link], ids=["itself", "symbolic link", "hard link"])
+def test_the_file_itself_is_not_replaced(link: Callable[[Path, Path], None] | None, tmp_path: Path) -> None:
+    file, out = tmp_path / "theirs.pth", tmp_path / "theirs.pth" if link is None else tmp_path / "link.pt"
+    torch.save({"state_dict": random_model("enet", 3).state_dict(), "epoch": 3}, file)
+    if link is not None:
+        link(file, out)
+    before = file.read_bytes()
+    with pytest.raises(WeightsError, match=rf"{out} is the file that is imported; it is not replaced\."):
+        segctl.import_weights(file, "enet", out=out)
+    assert file.read_bytes() == out.read_bytes() == before
+
+
 class Evil:
     def __init__(self, call: tuple[Callable[..., object], tuple[object, ...]]) -> None:
         self.call = call
