@@ -56,8 +56,10 @@ def import_weights(
         raise WeightsError(f"Nothing in {file} matches model {plugin.name}.", _OTHER_MODEL.format(plugin.name))
     if not report.complete and not partial:
         raise _of_something_else(report, read.state, plugin) or _incomplete(report, plugin)
-    _refuse_what_is_not_finite(report, read.state)
-    _write(report, read.state, plugin, version)
+    torch.manual_seed(SEED)
+    model: nn.Module = create_model(plugin, report.num_classes, from_checkpoint=True)
+    _refuse_what_is_no_weight(report, read.state, model.state_dict())
+    _write(report, read.state, model, version)
     return report
 
 
@@ -185,15 +187,36 @@ def _incomplete(report: Imported, plugin: Plugin) -> WeightsError:
     return WeightsError(f"{report.file} is not all of model {plugin.name}: {told}.", _way_out(report, plugin))
 
 
-def _refuse_what_is_not_finite(report: Imported, state: Mapping[str, Tensor]) -> None:
-    taken = [entry.source for entry in report.entries if entry.source is not None and entry.how != "misshaped"]
-    spoilt = [name for name in taken if not state[name].isfinite().all()]
-    if spoilt:
-        more = f" and {len(spoilt) - 1} more" if len(spoilt) > 1 else ""
+def _refuse_what_is_no_weight(report: Imported, state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> None:
+    """Of the entries that are taken; `own` are the model's."""
+    taken = [
+        (entry.name, entry.source, state[entry.source])
+        for entry in report.entries
+        if entry.source is not None and entry.how != "misshaped"
+    ]
+    real = [(name, source, value) for name, source, value in taken if own[name].is_floating_point()]
+    converted = [(source, value.dtype) for _, source, value in real if not value.is_floating_point()]
+    if converted:
+        kind = str(converted[0][1]).removeprefix("torch.")
         raise WeightsError(
-            f"{report.file} holds values that are infinite or not numbers, in {spoilt[0]}{more}.",
+            f"{report.file} has {kind} instead of real numbers in {_first([name for name, _ in converted])}.",
+            "It was converted or quantised: take the file with the weights as they were trained.",
+        )
+    spoilt = [source for _, source, value in taken if not value.isfinite().all()]
+    if spoilt:
+        raise WeightsError(
+            f"{report.file} holds values that are infinite or not numbers, in {_first(spoilt)}.",
             "Its training went astray: take an earlier checkpoint.",
         )
+    negative = [source for name, source, value in real if name.endswith("running_var") and (value < 0).any()]
+    if negative:
+        raise WeightsError(
+            f"{report.file} has negative variances in {_first(negative)}.", "The file is damaged: take another."
+        )
+
+
+def _first(names: list[str]) -> str:
+    return names[0] + (f" and {len(names) - 1} more" if len(names) > 1 else "")
 
 
 def _way_out(report: Imported, plugin: Plugin) -> str:
@@ -208,9 +231,7 @@ def _way_out(report: Imported, plugin: Plugin) -> str:
     return f"{_OTHER_MODEL.format(plugin.name)} --partial takes what matches and leaves the rest random."
 
 
-def _write(report: Imported, state: Mapping[str, Tensor], plugin: Plugin, version: str) -> None:
-    torch.manual_seed(SEED)
-    model: nn.Module = create_model(plugin, report.num_classes, from_checkpoint=True)
+def _write(report: Imported, state: Mapping[str, Tensor], model: nn.Module, version: str) -> None:
     weights = model.state_dict()
     for entry in report.entries:
         if entry.source is not None and entry.how != "misshaped":

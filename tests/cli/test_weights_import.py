@@ -277,6 +277,32 @@ def test_weights_that_are_no_numbers_are_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "out.pt").exists()
 
 
+def test_whole_numbers_and_negative_variances_are_no_weights(tmp_path: Path) -> None:
+    state = random_model("enet", 3).state_dict()
+    whole = {name: value.to(torch.int32) for name, value in state.items()}
+    names = [name for name in state if not name.endswith("num_batches_tracked")]
+    torch.save(whole, tmp_path / "whole.pth")
+    with pytest.raises(WeightsError, match=rf"int32 instead of real numbers in {names[0]} and {len(names) - 1} more\."):
+        segctl.import_weights(tmp_path / "whole.pth", "enet", out=tmp_path / "out.pt")
+
+    variance = next(name for name in state if name.endswith("running_var"))
+    torch.save({**state, variance: -state[variance]}, tmp_path / "negative.pth")
+    with pytest.raises(WeightsError, match=rf"negative variances in {re.escape(variance)}\."):
+        segctl.import_weights(tmp_path / "negative.pth", "enet", partial=True, out=tmp_path / "out.pt")
+
+    assert not (tmp_path / "out.pt").exists()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_weights_of_another_precision_are_taken(dtype: torch.dtype, tmp_path: Path) -> None:
+    state = random_model("enet", 3).to(dtype).state_dict()
+    torch.save(state, tmp_path / "theirs.pth")
+    segctl.import_weights(tmp_path / "theirs.pth", "enet", out=tmp_path / "ours.pt")
+    ours = torch.load(tmp_path / "ours.pt", weights_only=True)["model"]
+    assert all(torch.equal(ours[name].to(dtype), state[name]) for name in state if "num_batches" not in name)
+    assert {value.dtype for name, value in ours.items() if "num_batches" not in name} == {torch.float32}
+
+
 def test_a_file_that_leaves_the_number_of_classes_open(tmp_path: Path) -> None:
     state = random_model("enet", 3).state_dict()
     torch.save({name: value for name, value in state.items() if "fullconv" not in name}, tmp_path / "headless.pth")

@@ -94,6 +94,14 @@ def test_an_incomplete_file_is_refused(classifier: Path) -> None:
         small_fcn(weights=str(classifier))
 
 
+def test_weights_that_were_made_whole_numbers_are_refused(tmp_path: Path) -> None:
+    state = enet(3).state_dict()
+    state["initial.conv.weight"] = state["initial.conv.weight"].to(torch.int8)
+    torch.save(state, tmp_path / "w.pt")
+    with pytest.raises(WeightsError, match=r"1 of no real numbers \(initial\.conv\.weight: int8\)"):
+        enet(3, weights=str(tmp_path / "w.pt"))
+
+
 @pytest.mark.parametrize("factory", [small_fcn, enet], ids=["fcn", "enet"])
 def test_another_architecture_s_file_is_refused(factory: object, test_data: Path) -> None:
     path = test_data / "weights" / "mobilenetv2_imagenet_dequant_bncal.pth"

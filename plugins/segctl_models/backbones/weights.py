@@ -133,7 +133,17 @@ def _faults(own: StateDict, state: StateDict, required: set[str]) -> list[str]:
         for key, value in state.items()
         if key in own and own[key].shape != value.shape
     ]
-    kinds = {"missing": missing, "unexpected": unexpected, "of another shape": misshapen}
+    converted = [
+        f"{key}: {str(value.dtype).removeprefix('torch.')}"
+        for key, value in state.items()
+        if key in own and own[key].is_floating_point() and not value.is_floating_point()
+    ]
+    kinds = {
+        "missing": missing,
+        "unexpected": unexpected,
+        "of another shape": misshapen,
+        "of no real numbers": converted,
+    }
     return [f"{len(keys)} {kind} ({_some(keys)})" for kind, keys in kinds.items() if keys]
 
 
