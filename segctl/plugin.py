@@ -86,7 +86,8 @@ class ModelTraits:
 
     Attributes:
         loss: Name of the loss plugin it is trained with unless the user names one.
-        loss_options: Options for that loss.
+        loss_options: Options for that loss, and for one that the user names where it has an option of that name and
+            type.
         backbone: Prefixes of the names of parameters that belong to the (usually pretrained) backbone. All other
             parameters are the head, whose learning rate is multiplied by ``optimizer.head_lr_factor``.
         own_input: Options which, where they are not None, make another input of the one that models get by default; a

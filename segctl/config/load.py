@@ -40,8 +40,9 @@ def resolve(
     """The complete configuration of a run.
 
     A flag or ``--set`` that names another plugin than the recipe drops the recipe's options of that plugin (they
-    belong to the other one), and with another model the loss too where it was the other model's own. ``train.epochs``
-    takes back the recipe's ``train.steps``.
+    belong to the other one), and with another model the loss too where it was the other model's own. What a model
+    declares of its loss holds for a loss that is named, too, where that has an option of the same name and type that
+    is not given. ``train.epochs`` takes back the recipe's ``train.steps``.
 
     ``launch.on`` may be a profile's name: the profile's values then go before the recipe's, or below those of a recipe
     that itself names it, and the result says ``launch.profile`` and the backend. Where nobody says where, the user's
@@ -196,9 +197,7 @@ def _complete(tree: Tree, given: Mapping[Key, str | None], file: Path | None) ->
     if config.loss is None:
         loss = Plugin(name=own.name, options={**own.options, **loss_options})
     else:
-        # What a model declares of its loss holds also where the user names that loss, to set another of its options.
-        declared = own.options if _same_plugin("losses", own.name, config.loss.name) else {}
-        loss = Plugin(name=config.loss.name, options={**declared, **config.loss.options})
+        loss = Plugin(name=config.loss.name, options={**_declared_for(config.loss.name, own), **config.loss.options})
     return config.model_copy(
         update={
             "model": model,
@@ -234,6 +233,24 @@ def _options_of_the_default_loss(tree: Tree) -> dict[str, Any]:
 def _default_loss(model: str) -> Plugin:
     traits = model_traits(registry.find("models", model).load())
     return Plugin(name=traits.loss, options=dict(traits.loss_options))
+
+
+def _declared_for(loss: str, own: Plugin) -> dict[str, Any]:
+    """What a model that declares `own` says of the options of `loss`, which the user names.
+
+    All of it holds where that is the model's own loss. Of another one it holds for options of the same name and type:
+    how much an auxiliary map counts follows from the model, not from what is computed on it.
+    """
+    if not own.options or _same_plugin("losses", own.name, loss):
+        return own.options
+    try:
+        its, others = (
+            {option.name: option.annotation for option in describe(registry.find("losses", name).load(), "loss")}
+            for name in (own.name, loss)
+        )
+    except PluginError:  # if it is the one that is wanted, that is said where its options are checked
+        return {}
+    return {name: value for name, value in own.options.items() if name in others and others[name] == its.get(name)}
 
 
 def _not_named(section: str) -> ConfigError:

@@ -23,6 +23,12 @@ class Roads:
 
 class Dice:
     def __init__(self, *, smooth: float = 1.0, weights: list[float] | Literal["auto"] | None = None) -> None: ...
+
+class Jaccard:
+    def __init__(self, *, smooth: float = 1.0, power: int = 1) -> None: ...
+
+class Blur:
+    def __init__(self, *, smooth: bool = False) -> None: ...
 """
 
 ENTRY_POINTS = """
@@ -33,6 +39,8 @@ toy_special = toy_config_plugins:special
 toy_roads = toy_config_plugins:Roads
 [segctl.losses]
 toy_dice = toy_config_plugins:Dice
+toy_jaccard = toy_config_plugins:Jaccard
+toy_blur = toy_config_plugins:Blur
 """
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from segctl.config import dump, load_config, recipe_description, recipes, resolve
 from segctl.config.schema import Config, Plugin
-from segctl.errors import ConfigError
+from segctl.errors import ConfigError, PluginError
 
 FLAGS = {"model": "toy_plain", "dataset": "toy_roads"}
 
@@ -132,6 +132,17 @@ def test_options_of_the_loss_are_set_without_naming_it():
 
     named = resolve(None, {**FLAGS, "model": "toy_special", "loss": "toy_dice", "loss.weights": "auto"})
     assert named == config
+
+
+def test_what_a_model_declares_holds_for_another_loss_with_such_an_option():
+    flags = {**FLAGS, "model": "toy_special"}
+
+    assert resolve(None, {**flags, "loss": "toy_jaccard"}).loss.options == {"smooth": 2.0, "power": 1}
+    assert resolve(None, {**flags, "loss": "toy_jaccard", "loss.power": 3}).loss.options == {"smooth": 2.0, "power": 3}
+    assert resolve(None, {**flags, "loss": "toy_jaccard", "loss.smooth": 1}).loss.options == {"smooth": 1.0, "power": 1}
+    assert resolve(None, {**flags, "loss": "toy_blur"}).loss.options == {"smooth": False}, "of another type"
+    with pytest.raises(PluginError, match=r"^loss\.name: there is no loss 'toy_dise'"):
+        resolve(None, {**flags, "loss": "toy_dise"})
 
 
 def test_a_named_loss_is_kept():
