@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
+import torch
 from installed import install
 from torch import Tensor, nn
 from torchvision import models
 
 import segctl
 from segctl.bench import Benchmark
+from segctl.config.load import resolve_model
 from segctl.errors import LaunchError, PluginError
 from segctl_jobs.bench.flops import forward_flops, shapes_only
+from segctl_jobs.bench.subject import Subject, torchvision_subject
 
 MEBIBYTE = 2**20
 
@@ -152,6 +156,32 @@ def test_operations_are_twice_the_multiply_adds_that_torchvision_publishes(name:
         flops = forward_flops(model, (520, 520))
 
     assert flops / 2e9 == pytest.approx(published, rel=0.01)
+
+
+@pytest.mark.parametrize(("theirs", "ours"), [("fcn_resnet50", "fcn"), ("deeplabv3_resnet50", "deeplabv3")])
+def test_the_yardstick_computes_its_auxiliary_head_in_training_alone(theirs: str, ours: str) -> None:
+    """The same network as ours has the same figures; ours is without that head in evaluation."""
+    subjects = torchvision_subject(theirs), Subject(resolve_model({"model": ours}))
+    flops, parameters = [], []
+    for subject in subjects:
+        with shapes_only(partial(subject.create, 19)) as model:
+            parameters.append(sum(parameter.numel() for parameter in model.parameters()))
+            flops.append(forward_flops(model, (64, 96)))
+            outputs = model.train()(torch.empty(2, 3, 64, 96))
+            assert set(outputs) == {"out", "aux"}
+
+    assert flops[0] == flops[1]
+    assert parameters[0] == parameters[1]
+
+
+def test_what_the_yardstick_gives_in_evaluation_is_torchvisions() -> None:
+    model = torchvision_subject("deeplabv3_mobilenet_v3_large").create(5).eval()
+    image = torch.randn(1, 3, 33, 47)
+
+    with torch.no_grad():
+        found, expected = model(image), model.model(image)
+
+    assert torch.equal(found["out"], expected["out"])
 
 
 def test_attention_is_counted() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torchvision import models as torchvision_models
 
 from segctl import registry
@@ -69,11 +70,12 @@ class Subject:
         if not self.torchvision:
             model: nn.Module = registry.create_model(self.plugin, num_classes)
             return model
-        # As its published weights want it. It computes the auxiliary head in evaluation too.
+        # With the auxiliary head, as its published weights want it.
         auxiliary = {} if self.plugin.name.startswith("lraspp") else {"aux_loss": True}
-        return torchvision_models.get_model(
+        model = torchvision_models.get_model(
             self.plugin.name, weights=None, weights_backbone=None, num_classes=num_classes, **auxiliary
         )
+        return _AuxiliaryInTraining(model) if auxiliary else model
 
     def create_loss(self, num_classes: int) -> Callable[[Any, Tensor], Tensor | Mapping[str, Tensor]]:
         """The loss that it is trained with unless another is named; torchvision's with cross entropy."""
@@ -86,6 +88,21 @@ class Subject:
             class_pixels=lambda: [1] * num_classes,
         )
         return loss
+
+
+class _AuxiliaryInTraining(nn.Module):
+    """A model of torchvision that computes its auxiliary head in training alone, as ours do; its own does it always."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, image: Tensor) -> Mapping[str, Tensor]:
+        if self.training:
+            outputs: Mapping[str, Tensor] = self.model(image)
+            return outputs
+        logits = self.model.classifier(self.model.backbone(image)["out"])
+        return {"out": F.interpolate(logits, size=image.shape[-2:], mode="bilinear", align_corners=False)}
 
 
 def torchvision_subject(name: str) -> Subject:
