@@ -78,10 +78,9 @@ def fit_upsampling(config: Config, out: Path) -> Upsampling:
         pixel_accuracy=_pixel_accuracy(found, tiles, classes),
     )
     state = {"upsample.weight": found.weight[:, :, None, None].contiguous(), "upsample.bias": found.bias}
-    origin = {"dataset": {"name": config.dataset.name, **config.dataset.options}, "classes": list(info.classes)}
     try:
         with replacing(out) as target:
-            torch.save({"model": state, "segctl": origin}, target)
+            torch.save({"model": state}, target)
     except OSError as error:
         raise WeightsError(f"{out} cannot be written: {error.strerror or error}.", _OTHER_FILE) from error
     return fit

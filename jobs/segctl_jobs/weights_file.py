@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from segctl.errors import WeightsError, listing, why_not_weights
+from segctl_jobs.weights_record import recorded, recorded_as_json
 
 __all__ = ["WeightsFile", "read"]
 
@@ -36,10 +37,12 @@ class WeightsFile:
     Attributes:
         state: Tensors by name, in the file's order; BatchNorm's counters of steps are left out.
         notices: What was chosen or left out.
+        model: The name and options of the model that they are of, where segctl wrote the file.
     """
 
     state: Mapping[str, Tensor]
     notices: tuple[str, ...] = ()
+    model: Mapping[str, Any] | None = None
 
 
 def read(path: Path) -> WeightsFile:
@@ -51,7 +54,8 @@ def read(path: Path) -> WeightsFile:
     if not path.is_file():
         raise WeightsError(f"The file of weights {path} {'is a folder' if path.is_dir() else 'does not exist'}.")
     if path.suffix == ".safetensors":
-        return WeightsFile(_unwrapped(_read_safetensors(path)))
+        state, model = _read_safetensors(path)
+        return WeightsFile(_unwrapped(state), model=model)
     content, notices = _read_torch(path)
     found = dict(_state_dicts(content, ""))
     if not found:
@@ -62,12 +66,12 @@ def read(path: Path) -> WeightsFile:
     if len(found) > 1 and where:
         others = listing(sorted(place for place in found if place != where))
         notices = (*notices, f"{path.name} holds several sets of weights; {where} was taken, not {others}.")
-    return WeightsFile(_unwrapped(found[where]), notices)
+    return WeightsFile(_unwrapped(found[where]), notices, recorded(content))
 
 
-def _read_safetensors(path: Path) -> dict[str, Tensor]:
+def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], Mapping[str, Any] | None]:
     try:
-        from safetensors import SafetensorError
+        from safetensors import SafetensorError, safe_open
         from safetensors.torch import load_file
     except ImportError:
         raise WeightsError(
@@ -75,9 +79,11 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
         ) from None
     try:
         state: dict[str, Tensor] = load_file(path)
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
     except (SafetensorError, OSError) as error:
         raise WeightsError(f"{path} cannot be read as safetensors: {error}.") from error
-    return state
+    return state, recorded_as_json(metadata.get("segctl"))
 
 
 def _read_torch(path: Path) -> tuple[Any, tuple[str, ...]]:

@@ -11,12 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from segctl.config.schema import Plugin
-from segctl.errors import ConfigError, SegctlError, WeightsError, listing
+from segctl.errors import ConfigError, WeightsError, listing
 from segctl.results import Imported, WeightsEntry
 from segctl.runs.files import replacing
 from segctl_jobs import weights_file
 from segctl_jobs.build import create_model
 from segctl_jobs.weights_match import Match, Shape, classes_in, is_auxiliary, match, surplus
+from segctl_jobs.weights_record import empty_model, of_other_options
 
 __all__ = ["import_weights"]
 
@@ -86,12 +87,14 @@ def _compare(
     taken = {each.source for each in matches.values()}
     unused = tuple(name for name in offered if name not in taken)
     by_shapes = sum(entry.how in BY_SHAPES for entry in entries)
-    if by_shapes or any(entry.how == "renamed" for entry in entries):
-        names = f"{by_shapes} of {len(entries)} entries were matched by the order and shapes of the layers. "
+    if by_shapes:
+        notices.append(f"{by_shapes} of {len(entries)} entries were matched by the order and shapes of the layers.")
+    if read.model is None:
         notices.append(
-            f"{names if by_shapes else ''}Another author's model may differ in what names and shapes do not tell: "
-            "dilations, resizing, the input's normalisation. Evaluate it before you rely on it."
+            "A state dict does not tell dilations, strides, resizing or the input's normalisation: evaluate first."
         )
+    else:
+        notices += of_other_options(file, read.model, plugin, classes)
     return Imported(
         file=file,
         out=out,
@@ -107,11 +110,7 @@ def _compare(
 
 def _probe(plugin: Plugin, num_classes: int) -> tuple[dict[str, Shape], dict[str, str]]:
     """Shapes of the model's state dict, without BatchNorm's counters, and the classes of the modules around each."""
-    try:
-        with torch.device("meta"):  # no memory, and no time for initial values
-            model = create_model(plugin, num_classes, from_checkpoint=True)
-    except SegctlError:
-        model = create_model(plugin, num_classes, from_checkpoint=True)
+    model = empty_model(plugin, num_classes)
     shapes = {
         name: tuple(value.shape)
         for name, value in model.state_dict().items()

@@ -22,6 +22,7 @@ import segctl
 from segctl.config.schema import Plugin
 from segctl.errors import ConfigError, SegctlError, WeightsError
 from segctl.registry import create_model
+from segctl_jobs.weights_record import starting_notices
 
 IMAGE = torch.rand(2, 3, 65, 97, generator=torch.Generator().manual_seed(0))
 
@@ -154,7 +155,7 @@ def test_the_moving_average_goes_before_the_weights(tmp_path: Path) -> None:
     noise = {name: torch.zeros_like(value) for name, value in theirs.state_dict().items()}
     torch.save({"model": noise, "model_ema": theirs.state_dict(), "epoch": 2}, tmp_path / "theirs.pth")
     report = segctl.import_weights(tmp_path / "theirs.pth", "enet", out=tmp_path / "ours.pt")
-    assert report.notices == ("theirs.pth holds several sets of weights; model_ema was taken, not model.",)
+    assert report.notices[0] == "theirs.pth holds several sets of weights; model_ema was taken, not model."
     assert torch.equal(logits(start_from(tmp_path / "ours.pt", "enet", 3)), logits(theirs))
 
 
@@ -164,6 +165,38 @@ def test_the_file_says_where_it_comes_from(tmp_path: Path) -> None:
     origin = torch.load(tmp_path / "ours.pt", weights_only=True)["segctl"]
     assert origin["model"] == {"name": "enet", "weights": None}
     assert (origin["file"], origin["num_classes"], origin["random"]) == ("theirs.pth", 3, [])
+
+
+# --- What a state dict does not tell ---
+
+
+def test_a_foreign_file_does_not_tell_dilations_also_where_all_names_match(
+    segctl: Callable[..., Said], tmp_path: Path
+) -> None:
+    torch.save(random_model("enet", 3).state_dict(), tmp_path / "theirs.pth")
+    argv = ("weights", "import", "--model", "enet")
+    said = segctl(*argv, tmp_path / "theirs.pth", "-o", tmp_path / "ours.pt")
+    assert "note: A state dict does not tell dilations, strides, resizing" in said.err
+    assert "note: A state dict" not in segctl(*argv, tmp_path / "ours.pt", "-o", tmp_path / "again.pt").err
+
+
+MOBILE = {"backbone": "mobilenet_v3_small"}
+
+
+def test_the_options_of_which_the_weights_are_are_compared(tmp_path: Path) -> None:
+    """At an output stride of 8 the same weights stand in dilated convolutions."""
+    torch.save(random_model("lraspp", 3, **MOBILE).state_dict(), tmp_path / "theirs.pth")
+    segctl.import_weights(tmp_path / "theirs.pth", "lraspp", out=tmp_path / "16.pt", options=MOBILE)
+    told = "16.pt is of lraspp with output_stride 16 instead of 8: the weights fit, the results differ."
+    other = {**MOBILE, "output_stride": 8}
+    report = segctl.import_weights(tmp_path / "16.pt", "lraspp", out=tmp_path / "8.pt", options=other)
+    assert report.notices == (told,)
+    assert segctl.import_weights(tmp_path / "16.pt", "lraspp", out=tmp_path / "o.pt", options=MOBILE).notices == ()
+
+    plugin = Plugin(name="lraspp", options={**other, "weights": str(tmp_path / "16.pt")})
+    assert starting_notices(plugin, 3) == (told,)
+    assert starting_notices(Plugin(name="lraspp", options={**plugin.options, "output_stride": 16}), 3) == ()
+    assert starting_notices(Plugin(name="lraspp", options={"weights": str(tmp_path / "theirs.pth")}), 3) == ()
 
 
 # --- What is refused ---
