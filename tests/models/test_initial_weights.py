@@ -73,6 +73,40 @@ def test_a_checkpoint_s_averaged_weights_are_preferred(tmp_path: Path) -> None:
     assert torch.equal(loaded["initial.conv.weight"], plain["initial.conv.weight"])
 
 
+@pytest.mark.parametrize(
+    ("entries", "words"),
+    [
+        (("model", "model_ema"), "holds several sets of weights: model and model_ema"),
+        (("state_dict", "model"), "holds several sets of weights: model and state_dict"),
+        (("ema", "state_dict"), "holds several sets of weights: ema and state_dict"),
+        (("params",), "does not hold a state dict, but one as params"),
+    ],
+)
+def test_a_file_that_can_be_read_in_several_ways_is_for_the_import(
+    entries: tuple[str, ...], words: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "theirs.pth"
+    torch.save({"epoch": 3, **{entry: enet(3).state_dict() for entry in entries}}, path)
+    with pytest.raises(WeightsError, match=words) as told:
+        enet(3, weights=str(path))
+    assert f"`segctl weights import {path} --model MODEL -o OUT`" in told.value.hint
+
+
+def test_weights_deeper_in_the_file_are_seen(tmp_path: Path) -> None:
+    torch.save({"model": enet(3).state_dict(), "nets": {"ema": enet(3).state_dict()}}, tmp_path / "w.pt")
+    with pytest.raises(WeightsError, match=r"several sets of weights: model and nets\.ema"):
+        enet(3, weights=str(tmp_path / "w.pt"))
+
+
+def test_a_wrapper_s_prefix_is_taken_off_all_names_or_none(tmp_path: Path) -> None:
+    state = enet(3).state_dict()
+    name = "initial.conv.weight"
+    torch.save({**state, f"module.{name}": torch.zeros_like(state[name])}, tmp_path / "w.pt")
+    with pytest.raises(WeightsError, match=rf"1 unexpected \(module\.{re.escape(name)}\)") as told:
+        enet(3, weights=str(tmp_path / "w.pt"))
+    assert "segctl weights import" in told.value.hint
+
+
 def test_the_backbone_of_a_whole_model_goes_under_a_new_head(tmp_path: Path) -> None:
     state = {key: value for key, value in small_fcn(21).state_dict().items() if key.startswith("backbone.")}
     torch.save(state, tmp_path / "w.pt")

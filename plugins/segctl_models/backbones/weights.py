@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import logging
 import re
+import shlex
 import socket
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 from urllib.error import HTTPError
 
 import torch
@@ -27,6 +29,7 @@ StateDict = Mapping[str, Tensor]
 
 log = logging.getLogger(__name__)
 
+_DEEPEST = 3  # below that no checkpoint holds weights
 _TIMEOUT = 30.0  # seconds without an answer; a firewall that drops packets would otherwise hold the job for minutes
 
 
@@ -57,8 +60,8 @@ def initialise(
     Args:
         model: The model; its backbone, where it has one, is the attribute ``backbone``.
         weights: A file with a state dict of the whole model, of its backbone alone, or of the ImageNet classifier that
-            the backbone comes from; or with one as its entry ``ema``, ``model`` or ``state_dict``. Goes before
-            `pretrained`.
+            the backbone comes from; or with one alone as its entry ``ema``, ``model`` or ``state_dict`` (of ``ema``
+            and ``model`` the first). Goes before `pretrained`.
         pretrained: Whether to download that classifier's weights, from the address ``model.backbone.imagenet``.
         from_imagenet: Translates the names of the classifier's state dict to those of `model`.
         optional: Attributes of `model` that also a state dict of the whole model may lack.
@@ -68,7 +71,10 @@ def initialise(
     """
     if weights is not None:
         path = Path(weights).expanduser()
-        hint = "Give a state dict of this very model, or of its backbone alone with torchvision's names."
+        hint = (
+            "Give a state dict of this very model, or of its backbone alone with torchvision's names; "
+            f"`segctl weights import {shlex.quote(str(path))} --model MODEL -o OUT` makes one of what others saved."
+        )
     elif pretrained:
         path = _download(_address(model))
         hint = "Delete that file to have it downloaded again."
@@ -158,12 +164,14 @@ def _some(keys: list[str]) -> str:
 def read_state(path: Path, hint: str) -> StateDict:
     """Reads a state dict, or the one in a checkpoint, without running code from the file.
 
+    What `segctl weights import` chooses and unwraps beyond that is refused here: one file is to give one set of weights.
+
     Args:
         path: What `torch.save` wrote.
         hint: The way out, should that fail.
 
     Raises:
-        WeightsError: There is no such file, it is damaged, or holds something else.
+        WeightsError: There is no such file, it is damaged, or holds something else, or several sets of weights.
     """
     if not path.is_file():
         raise WeightsError(f"The file of weights {path} {'is a folder' if path.is_dir() else 'does not exist'}.", hint)
@@ -175,13 +183,28 @@ def read_state(path: Path, hint: str) -> StateDict:
         with path.open("rb") as file:
             fault = why_not_weights(file.read(64), error)
         raise WeightsError(f"{path} cannot be read as PyTorch weights: {fault}.", hint) from error
-    for entry in ("ema", "model", "state_dict"):
-        if isinstance(content, Mapping) and isinstance(content.get(entry), Mapping):
-            content = content[entry]
-            break
-    if not isinstance(content, Mapping) or not content or not all(isinstance(v, Tensor) for v in content.values()):
-        raise WeightsError(f"{path} does not hold a state dict.", hint)
-    return {key.removeprefix("module."): value for key, value in content.items()}
+    found = dict(_state_dicts(content))
+    if len(found) > 1 and set(found) != {"ema", "model"}:
+        raise WeightsError(f"{path} holds several sets of weights: {listing(sorted(found))}.", hint)
+    state = next((found[place] for place in ("", "ema", "model", "state_dict") if place in found), None)
+    if state is None or not all(isinstance(value, Tensor) for value in state.values()):
+        where = f", but one as {listing(found)}" if state is None and found else ""
+        raise WeightsError(f"{path} does not hold a state dict{where}.", hint)
+    if all(key.startswith("module.") for key in state):  # DistributedDataParallel's
+        return {key.removeprefix("module."): value for key, value in state.items()}
+    return state
+
+
+def _state_dicts(content: object, place: str = "", depth: int = 0) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Mappings with a layer's tensor, or with nothing but tensors, by where they stand: ``""``, ``"ema"``."""
+    if not isinstance(content, Mapping) or not content or not all(isinstance(key, str) for key in content):
+        return
+    tensors = [key for key, value in content.items() if isinstance(value, Tensor)]
+    if len(tensors) == len(content) or any("." in key for key in tensors):
+        yield place, content
+    elif depth < _DEEPEST:
+        for key, value in content.items():
+            yield from _state_dicts(value, f"{place}.{key}" if place else key, depth + 1)
 
 
 def _download(url: str) -> Path:
