@@ -63,6 +63,7 @@ class Benchmark:
         num_classes: Classes to tell apart.
         amp: With bf16 autocast.
         compile: With `torch.compile`.
+        channels_last: With weights and images in that order in memory, as a job has them; contiguous in bf16 on a CPU.
         torch: Its version.
     """
 
@@ -75,6 +76,7 @@ class Benchmark:
     num_classes: int
     amp: bool
     compile: bool
+    channels_last: bool
     torch: str
 
 
@@ -145,6 +147,7 @@ def bench(
         num_classes=num_classes,
         amp=amp,
         compile=compile,
+        channels_last=outcome.channels_last,
         torch=outcome.torch,
     )
 

@@ -114,7 +114,7 @@ def _told(found: Benchmark) -> str:
     return "\n".join(
         [
             f"{where}, torch {found.torch}, {how}; {found.batch_size} x {found.size[0]}x{found.size[1]}, "
-            f"{found.num_classes} classes, channels last.",
+            f"{found.num_classes} classes, {'channels last' if found.channels_last else 'contiguous'}.",
             "Images per second: median of 5 blocks, in turn with the yardstick; ratio: median of the pairs.",
             f"Memory: peak with the weights ({memory}). GFLOPs: forward, one image, a multiply-add counted as 2.",
         ]

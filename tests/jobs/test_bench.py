@@ -82,14 +82,20 @@ class Clock:
         return self.now
 
 
-def run(folder: Path, *names: str) -> Benchmark:
+def run(folder: Path, *names: str, batch_size: int = 3, amp: bool = False) -> Benchmark:
     clock = Clock()
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(folder)
         patch.setattr(time, "sleep", clock.sleep)
         patch.setattr(time, "perf_counter", clock.perf_counter)
         return segctl.bench(
-            names, size=(32, 48), batch_size=3, device="cpu", yardstick="lraspp_mobilenet_v3_large", seconds=0.05
+            names,
+            size=(32, 48),
+            batch_size=batch_size,
+            device="cpu",
+            amp=amp,
+            yardstick="lraspp_mobilenet_v3_large",
+            seconds=0.05,
         )
 
 
@@ -135,9 +141,17 @@ class TestKnownModel:
 
 
 @pytest.mark.slow
+def test_the_order_in_memory_is_that_of_a_job(installed: Path, benchmark: Benchmark) -> None:
+    assert benchmark.channels_last
+    assert not run(installed, "known", amp=True).channels_last, "bf16 on a CPU"
+
+
+@pytest.mark.slow
 def test_a_model_that_fails_is_one_sentence(installed: Path) -> None:
     with pytest.raises(PluginError, match=r"The model faulty fails on 3 images of 32x48: RuntimeError: "):
         run(installed, "faulty")
+    with pytest.raises(PluginError, match=r"The model faulty fails on 1 image of 32x48: "):
+        run(installed, "faulty", batch_size=1)
     with pytest.raises(LaunchError, match=r"The model greedy needs more memory .* smaller --batch"):
         run(installed, "greedy")
 

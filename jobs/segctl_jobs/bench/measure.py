@@ -49,11 +49,14 @@ class Measured:
 
 @dataclass(frozen=True)
 class Outcome:
-    """The yardstick first, then the models in their order; on which device, with how many threads (CPU)."""
+    """The yardstick first, then the models in their order; on which device, with how many threads (CPU), and in which
+    order in memory.
+    """
 
     measured: tuple[Measured, ...]
     device: str
     threads: int | None
+    channels_last: bool
     torch: str
 
 
@@ -72,7 +75,7 @@ def bench(plugins: Sequence[Plugin], yardstick: str, setting: Setting, on_progre
     else:
         device, threads = _processor(), torch.get_num_threads()
     measured = _measure([Subject(plugin) for plugin in plugins], standard, setting, on_progress)
-    return Outcome(measured, device, threads, torch.__version__)
+    return Outcome(measured, device, threads, setting.layout is torch.channels_last, torch.__version__)
 
 
 def _processor() -> str:

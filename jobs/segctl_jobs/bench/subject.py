@@ -44,7 +44,17 @@ class Setting:
     seconds: float
 
     def __str__(self) -> str:
-        return f"{self.batch_size} images of {self.size[0]}x{self.size[1]}"
+        return f"{self.batch_size} image{'s' * (self.batch_size > 1)} of {self.size[0]}x{self.size[1]}"
+
+    @property
+    def autocast(self) -> torch.dtype | None:
+        """To which type, if any."""
+        return amp_dtype("bf16" if self.amp else "off", torch.device(self.device))
+
+    @property
+    def layout(self) -> torch.memory_format:
+        """The order in memory of weights and images: the one in which a job would have them."""
+        return memory_format(True, self.autocast, torch.device(self.device))
 
 
 @dataclass(frozen=True)
@@ -131,9 +141,8 @@ class Session:
         torch.backends.cudnn.benchmark = True  # as in training
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
         self.device = torch.device(setting.device)
-        self.amp = amp_dtype("bf16" if setting.amp else "off", self.device)
-        layout = memory_format(True, self.amp, self.device)
-        self.model = subject.create(setting.num_classes).to(self.device, memory_format=layout)
+        self.amp = setting.autocast
+        self.model = subject.create(setting.num_classes).to(self.device, memory_format=setting.layout)
         if setting.compile:
             self.model.compile()
         self.loss = subject.create_loss(setting.num_classes)
@@ -141,7 +150,7 @@ class Session:
             self.loss.to(self.device)
         self.optimizer = torch.optim.SGD(self.model.parameters(), lr=1e-4, momentum=0.9)
         images = torch.randn(setting.batch_size, 3, *setting.size)
-        self.images = images.to(self.device, memory_format=layout)
+        self.images = images.to(self.device, memory_format=setting.layout)
         self.target = torch.randint(setting.num_classes, (setting.batch_size, *setting.size)).to(self.device)
 
     def forward(self) -> None:
