@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any
 
 from segctl import bridge
@@ -121,6 +122,8 @@ def bench(
     for name, value in (("batch_size", batch_size), ("num_classes", num_classes), ("seconds", seconds)):
         if not value > 0:
             raise ConfigError(f"{name}: {value} is not above 0.")
+    if not isfinite(seconds):
+        raise ConfigError(f"seconds: {seconds} is not a finite number.")
     flags = {f"model.{name}": value for name, value in (options or {}).items()}
     plugins = [resolve_model({"model": name, **flags}) for name in dict.fromkeys(models)]
     chosen, outcome = bridge.bench(

@@ -58,6 +58,7 @@ CASES: dict[str, tuple[list[str], list[str]]] = {
     "a size too small": (["bench", "enet", "--size", "16x64"], ["16x64", "32x32"]),
     "no image to measure with": (["bench", "enet", "--batch", "0"], ["--batch", "1"]),
     "no time to measure in": (["bench", "enet", "--seconds", "0"], ["seconds", "above 0"]),
+    "endless time to measure in": (["bench", "enet", "--seconds", "inf"], ["seconds", "inf", "finite"]),
     "a device that is none": (["bench", "enet", "--device", "gpu"], ["'gpu'", "cpu nor cuda"]),
     "a yardstick that is none": (
         ["bench", "enet", "--device", "cpu", "--yardstick", "fcn_resnet"],
