@@ -14,6 +14,8 @@ from typing import Literal, get_args
 
 from torch import nn
 
+from segctl.errors import ConfigError
+
 from . import backbones
 from .backbones import mobilenet
 from .backbones.weights import initialise
@@ -64,9 +66,12 @@ def deeplabv3(
         weights: A local file to start from instead: a state dict of the whole model or of the backbone.
 
     Raises:
-        ConfigError: A stem or a multi-grid is given for a backbone that cannot have it.
+        ConfigError: A stem or a multi-grid is given for a backbone that cannot have it, or a rate is below 1.
         WeightsError: The weights cannot be had, or do not fit.
     """
+    for rate in rates or ():
+        if rate < 1:
+            raise ConfigError(f"model.rates: {rate} is not a dilation, 1 or greater.")
     as_torchvision = backbone in get_args(mobilenet.MobileNetV3Name)
     features = backbones.create(
         backbone,

@@ -12,6 +12,8 @@ from typing import Literal
 
 from torch import Tensor, nn
 
+from segctl.errors import ConfigError
+
 from . import backbones
 from .backbones import mobilenet
 from .backbones.weights import initialise
@@ -84,7 +86,10 @@ def lraspp(
         weights: A local file to start from instead: a state dict of the whole model or of the backbone.
 
     Raises:
+        ConfigError: An option is out of its range.
         WeightsError: The weights cannot be had, or do not fit.
     """
+    if channels < 1:
+        raise ConfigError(f"model.channels: {channels} is not a number of channels, 1 or greater.")
     features = backbones.create(backbone, output_stride=output_stride, taps="strided")
     return initialise(LRASPP(features, num_classes, channels=channels), weights=weights, pretrained=pretrained)

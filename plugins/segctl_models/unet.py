@@ -147,11 +147,15 @@ def unet(
 
     Raises:
         ConfigError: There is a stem given for something else than a ResNet, or an option of ``unet`` for another
-            backbone.
+            backbone; or an option is out of its range.
         WeightsError: The weights cannot be had, or do not fit.
     """
     own: dict[str, Any] = {"width": width, "norm": norm, "dropout": dropout}
     given = {name: value for name, value in own.items() if value is not None}
+    if width is not None and width < 1:
+        raise ConfigError(f"model.width: {width} is not a number of channels, 1 or greater.")
+    if dropout is not None and not 0 <= dropout < 1:
+        raise ConfigError(f"model.dropout: {dropout:g} is not a probability below 1.")
     if backbone == "unet":
         if stem != "7x7":
             raise ConfigError(f"model.stem: U-Net's own encoder has no {stem} stem.", "Leave it out, or take a ResNet.")

@@ -16,6 +16,8 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from segctl.errors import ConfigError
+
 from . import backbones
 from .backbones.weights import initialise
 from .layers.conv import ConvNormAct
@@ -107,9 +109,11 @@ def upernet(
         weights: A local file to start from instead: a state dict of the whole model or of the backbone.
 
     Raises:
-        ConfigError: There is a stem given for something else than a ResNet.
+        ConfigError: There is a stem given for something else than a ResNet, or an option is out of its range.
         WeightsError: The weights cannot be had, or do not fit.
     """
+    if channels < 1:
+        raise ConfigError(f"model.channels: {channels} is not a number of channels, 1 or greater.")
     features = backbones.create(backbone, stem=stem)
     model = UPerNet(
         features,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import inf, nan
 from typing import Any
 
 import numpy as np
@@ -77,9 +78,12 @@ def test_models_apply_it_first_and_keep_it_out_of_their_weights(factory: Any) ->
     [
         ((1.0, 2.0, 3.0), None, r"model\.std is missing: mean and std belong together"),
         (None, (1.0, 2.0, 3.0), r"model\.mean is missing"),
-        ((1.0, 2.0, 3.0), (1.0, 0.0, 3.0), r"model\.std: \[1\.0, 0\.0, 3\.0\] holds a 0"),
+        ((1.0, 2.0, 3.0), (1.0, 0.0, 3.0), r"model\.std: 0 is not a finite number above 0"),
+        ((1.0, 2.0, 3.0), (1.0, -1.0, 3.0), r"model\.std: -1 is not a finite number above 0"),
+        ((1.0, 2.0, 3.0), (1.0, inf, 3.0), r"model\.std: inf is not a finite number above 0"),
+        ((1.0, nan, 3.0), (1.0, 1.0, 3.0), r"model\.mean: nan is not a finite number"),
     ],
 )
-def test_half_of_it_is_refused(mean: Any, std: Any, message: str) -> None:
+def test_half_of_it_and_what_nothing_can_be_divided_by_is_refused(mean: Any, std: Any, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         input_normalisation("rgb", mean, std)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import inf, isfinite
 from typing import Literal, TypeAlias
 
 import torch
@@ -56,7 +57,7 @@ def input_normalisation(order: ChannelOrder, mean: Channels | None, std: Channel
         std: What they are divided by then.
 
     Raises:
-        ConfigError: Of `mean` and `std` only one is given, or a `std` is 0.
+        ConfigError: Of `mean` and `std` only one is given, one is not finite, or a `std` is not above 0.
     """
     if (mean is None) != (std is None):
         missing = "std" if std is None else "mean"
@@ -66,6 +67,10 @@ def input_normalisation(order: ChannelOrder, mean: Channels | None, std: Channel
         )
     if mean is None or std is None:
         return _Flip() if order == "bgr" else nn.Identity()
-    if not all(std):
-        raise ConfigError(f"model.std: {list(std)} holds a 0, by which nothing can be divided.")
+    for value in mean:
+        if not isfinite(value):
+            raise ConfigError(f"model.mean: {value:g} is not a finite number.")
+    for value in std:
+        if not 0 < value < inf:
+            raise ConfigError(f"model.std: {value:g} is not a finite number above 0.")
     return _InputNormalisation(order, mean, std)
