@@ -32,7 +32,8 @@ class Sum(nn.Module):
             dice, weight: 0.5, smooth: 1}]; those that are called weight or name themselves below the key options.
 
     Raises:
-        ConfigError: No loss is given, one is not of that form, or an option of one is not acceptable.
+        ConfigError: No loss is given, one is not of that form, an option of one is not acceptable, or all weights are
+            0.
         PluginError: There is no such loss, or it cannot be made.
     """
 
@@ -52,6 +53,10 @@ class Sum(nn.Module):
             self.terms[f"{name} {again + 1}" if again else name] = weight, loss
             if isinstance(loss, nn.Module):  # registered, so that its class weights follow to the device
                 self.add_module(f"loss{index}", loss)
+        if not any(weight for weight, _ in self.terms.values()):
+            raise ConfigError(
+                "loss.losses: all weights are 0, so nothing would be learnt.", "Give at least one loss a weight."
+            )
 
     def forward(self, outputs: Tensor | Mapping[str, Tensor], target: Tensor) -> dict[str, Tensor]:
         """The terms whose sum is minimised, scalars that are already weighted.

@@ -93,6 +93,12 @@ def test_a_sum_may_hold_a_sum() -> None:
         (["dice"], r"^loss\.losses: \['dice'\] is not a list of mappings"),
         ([{"weight": 1}], r"^loss\.losses\[0\]\.name: it says no loss's name"),
         ([{"name": "dice", "weight": -1}], r"^loss\.losses\[0\]\.weight: -1 is not"),
+        ([{"name": "dice", "weight": 0}], r"^loss\.losses: all weights are 0, so nothing would be learnt"),
+        ([{"name": "dice", "weight": 0.0}, {"name": "focal", "weight": -0.0}], r"^loss\.losses: all weights are 0"),
+        (
+            [{"name": "sum", "losses": [{"name": "dice", "weight": 0}]}],
+            r"^loss\.losses\[0\]\.losses: all weights",
+        ),
         ([{"name": "dice", "weight": True}], r"^loss\.losses\[0\]\.weight: True is not"),
         ([{"name": "dice", "weight": float("inf")}], r"^loss\.losses\[0\]\.weight: inf is not"),
         ([{"name": "dice", "options": 3}], r"^loss\.losses\[0\]\.options: 3 is not"),
@@ -115,6 +121,13 @@ def test_a_sum_may_hold_a_sum() -> None:
 def test_a_wrong_option_is_refused_with_its_place(losses: Any, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         create(losses)
+
+
+def test_a_loss_may_be_shown_and_not_minimised() -> None:
+    terms = create([{"name": "dice"}, {"name": "focal", "weight": 0}])(pixels(UNSURE), classes(1))
+
+    assert terms["dice"] > 0
+    assert terms["focal"] == 0
 
 
 def test_a_loss_that_does_not_exist_is_refused_with_the_nearest() -> None:
