@@ -33,7 +33,9 @@ class OHEM(MapLoss):
 
     Args:
         threshold: Pixels whose true class has a probability below this are hard; null: those of the highest loss.
-        min_kept: How many pixels are kept at least, for each image of the batch on this process.
+        min_kept: Pixels for each image of the batch on this process. Without a threshold: so many are kept. With one:
+            where fewer are below it, the bound is the probability that follows the min_kept smallest. What equals the
+            bound is not kept, so that equal pixels may leave fewer, or none.
 
     For the other options, and for what is raised, see `MapLoss`.
     """

@@ -41,6 +41,16 @@ def test_ohem_is_the_mean_over_the_pixels_that_it_keeps(
     assert loss.item() == pytest.approx(sum(LOSSES[name] for name in kept) / len(kept))
 
 
+@pytest.mark.parametrize(("threshold", "expected"), [(0.3, 0.0), (None, log(2))])
+def test_ohem_with_a_threshold_keeps_none_of_equal_pixels_at_the_bound(
+    threshold: float | None, expected: float
+) -> None:
+    """All have the probability 1/2, which the bound of 0.3 is raised to; without a threshold there is no bound."""
+    loss = OHEM(2, threshold=threshold, min_kept=2)(pixels(UNSURE, UNSURE, UNSURE, UNSURE), classes(0, 1, 0, 1))["out"]
+
+    assert loss.item() == pytest.approx(expected)
+
+
 def test_ohem_keeps_as_many_for_each_image_of_the_batch() -> None:
     logits, target = ROW.repeat(2, 1, 1, 1), TRUTH.repeat(2, 1, 1)
     logits[1, :, 0, :3] = 0  # all of the second image is unsure
