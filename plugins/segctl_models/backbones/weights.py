@@ -164,7 +164,7 @@ def _some(keys: list[str]) -> str:
 def read_state(path: Path, hint: str) -> StateDict:
     """Reads a state dict, or the one in a checkpoint, without running code from the file.
 
-    What `segctl weights import` chooses and unwraps beyond that is refused here: one file is to give one set of weights.
+    What `segctl weights import` chooses and unwraps beyond that is refused: a file has one meaning here.
 
     Args:
         path: What `torch.save` wrote.
