@@ -29,7 +29,8 @@ class Sum(nn.Module):
     Args:
         create_loss: Makes a loss plugin of its name and options, for the same data.
         losses: For each loss its name, its weight (default 1) and its options, such as [{name: cross_entropy}, {name:
-            dice, weight: 0.5, smooth: 1}]; those that are called weight or name themselves below the key options.
+            dice, weight: 0.5, smooth: 1}]. If a loss has itself an option called name or weight, write that below
+            options, such as {name: theirs, weight: 0.5, options: {weight: 2}}.
 
     Raises:
         ConfigError: No loss is given, one is not of that form, an option of one is not acceptable, or all weights are
