@@ -58,8 +58,8 @@ def deeplabv3(
         output_stride: Size of the image over that of the last feature map; 16 needs less memory and time. The rates of
             the pyramid follow.
         rates: Dilations of the pyramid's convolutions; by default 12, 24 and 36, or half of these at output stride 16.
-        multi_grid: Multiply the dilations of the last stage's three blocks by 1, 2 and 4 (the paper's section 3.1);
-            for ResNets of 50 layers or more.
+        multi_grid: Multiply the dilations of the last stage's three blocks by 1, 2 and 4 (the paper's section 3.1), or
+            of xception65 those of its last block's three convolutions; for ResNets of 34 layers or more and xception65.
         stem: First layers of a ResNet. torchvision's ImageNet weights fit ``7x7`` only.
         aux: Train an auxiliary head on the third stage as well (MobileNetV3: on the map of stride 8).
         pretrained: Start from torchvision's ImageNet weights, downloaded once.

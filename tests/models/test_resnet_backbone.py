@@ -10,6 +10,7 @@ from meta_models import count, on_meta
 from torch import nn
 from torchvision import models
 
+from segctl.errors import ConfigError
 from segctl_models.backbones.resnet import ResNet, ResNetName, Stem
 from segctl_models.deeplabv3 import deeplabv3
 from segctl_models.layers.aspp import ASPP
@@ -42,6 +43,17 @@ def test_multi_grid_multiplies_the_dilation(stride: int, rates: list[int]) -> No
     """DeepLabv3, section 3.1: "when output_stride = 16 and Multi Grid = (1, 2, 4), the rates are 2 · (1, 2, 4)"."""
     model = on_meta(deeplabv3, 21, output_stride=stride, multi_grid=True)
     assert dilations(model.backbone.layer4) == rates
+
+
+@pytest.mark.parametrize("backbone", ["resnet34", "wide_resnet50_2", "xception65"])
+def test_deeplabv3_has_a_multi_grid_on_the_backbones_that_its_help_names(backbone: str) -> None:
+    assert on_meta(deeplabv3, 21, backbone=backbone, multi_grid=True)
+
+
+@pytest.mark.parametrize("backbone", ["resnet18", "densenet121", "mobilenet_v2"])
+def test_deeplabv3_has_none_on_others(backbone: str) -> None:
+    with pytest.raises(ConfigError, match=rf"{backbone} .*multi.grid"):
+        on_meta(deeplabv3, 21, backbone=backbone, multi_grid=True)
 
 
 @pytest.mark.parametrize(("stride", "rates"), [(16, [6, 12, 18]), (8, [12, 24, 36])])
