@@ -6,10 +6,28 @@ import inspect
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 _ARGUMENTS = inspect.signature(nn.functional.batch_norm)
+
+
+def calibrate(model: nn.Module, batch: Tensor) -> None:
+    """Sets running statistics to those of `batch`, and keeps them there; the model is left in training.
+
+    With the statistics that layers are made with, activations die out over the layers of an untrained model, until its
+    logits are much the same for any image. Later forward passes, of a pixel or two at the deepest layers, shall not
+    move them again.
+    """
+    layers = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    for layer in layers:
+        layer.reset_running_stats()
+        layer.momentum = None  # the plain mean over all that follows
+    model.train()
+    with torch.no_grad():
+        model(batch)
+    for layer in layers:
+        layer.momentum = 0.0
 
 
 class BatchNormCalls(TorchFunctionMode):

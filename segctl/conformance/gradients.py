@@ -88,6 +88,14 @@ def _open_gates(gates: list[nn.Parameter]) -> None:
                 gate.uniform_(0, _OPENED)
 
 
+def wake(model: nn.Module) -> None:
+    """Gives all parameters that are zero and learn values such as a step of training might."""
+    with torch.no_grad():
+        for parameter in _trained(model).values():
+            if not parameter.any():
+                parameter.uniform_(0, _OPENED)
+
+
 def _trained(model: nn.Module) -> dict[str, nn.Parameter]:
     return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
 

@@ -27,6 +27,7 @@ FAULTS: list[tuple[Callable[..., Any], str, str]] = [
     (outputs.a_tuple, "logits", "returned tuple"),
     (outputs.class_map, "logits", "torch.int64"),
     (outputs.nan_logits, "logits", "155648 of 155648 logits of 64x64 images are not finite in training"),
+    (outputs.ignores_images_in_evaluation, "sees its images", "two different images give the same logits"),
     (outputs.writes_to_its_input, "input unchanged", "in place"),
     (outputs.always_drops_out, "repeatable", "dropout that is always on"),
     (outputs.remembers_forward_passes, "repeatable", "by up to"),
@@ -34,11 +35,14 @@ FAULTS: list[tuple[Callable[..., Any], str, str]] = [
     (outputs.only_square_images, "any size", "65x97 images in evaluation"),
     (outputs.nan_logits_at_odd_widths, "any size", "logits of 65x97 images are not finite in evaluation"),
     (outputs.needs_33_pixels, "any size", "32x32 images in evaluation"),
-    (outputs.compares_images, "single image", "77824 of 77824 logits of 64x64 images are not finite in evaluation"),
+    (outputs.ignores_odd_images, "any size", "65x97 images in evaluation all give the same logits"),
+    (outputs.compares_images_in_evaluation, "single image", "other logits than in a batch of two: by up to"),
+    (outputs.compares_images, "single image", "77824 of 77824 logits of 64x64 images are not finite in training"),
     (outputs.batch_norm_on_one_pixel, "single image", "a batch of one in training"),
     (outputs.squeezes_the_batch, "single image", "(19, 64, 64) instead of (1, 19, 64, 64)"),
     (toys.made_for_cityscapes, "class counts", "(2, 19, 64, 64) instead of (2, 2, 64, 64)"),
     (outputs.divides_by_further_classes, "class counts", "are not finite with 2 classes"),
+    (outputs.ignores_images_with_many_classes, "class counts", "with 150 classes, two different images"),
     (toys.misnamed_backbone, "declared traits", "'backbone.'"),
     (toys.unknown_loss, "finite loss", "no_such_loss"),
     (training.unused_parameter, "gradients", "2 of 7 parameters get no gradient: fc.weight and fc.bias"),
@@ -51,19 +55,26 @@ FAULTS: list[tuple[Callable[..., Any], str, str]] = [
     ),
     (training.gate_that_stays_closed, "gradients", "zero in every element: attend.weight and attend.bias"),
     (training.two_zeros_in_a_row, "gradients", "zero in every element: gate and attend.weight"),
-    (training.divides_by_what_bf16_rounds_away, "bf16 autocast", "logits of 128x128 images are not finite"),
+    (training.divides_by_what_bf16_rounds_away, "bf16 autocast", "logits of 64x64 images are not finite in eval"),
     (training.infinite_gradient_in_bf16, "bf16 autocast", "the gradient is not finite for"),
+    (training.ignores_images_in_bf16, "bf16 autocast", "in evaluation, two different images give the same logits"),
+    (training.learns_nothing_of_images_in_bf16, "bf16 autocast", "in training, no gradient reaches the image"),
     (training.only_float32, "bf16 autocast", "same scalar type"),
     (training.holds_layers_in_a_list, "state dict", "other logits"),
     (training.saves_a_number, "state dict", "_extra_state"),
     (training.counts_on_contiguous_memory, "channels last", "view"),
     (training.misreads_channels_last, "channels last", "differ from those of contiguous images"),
+    (training.ignores_images_in_channels_last, "channels last", "differ from those of contiguous images: by up to"),
+    (training.learns_nothing_of_channels_last, "channels last", "in training, no gradient reaches the image"),
     (training.counts_on_contiguous_gradients, "channels last", "RuntimeError: view size"),
     (training.hides_from_the_compiler, "torch.compile", "not one graph"),
     (training.hides_its_training, "torch.compile", "not one graph"),
+    (training.ignores_images_when_compiled, "torch.compile", "other logits than the model: by up to"),
+    (training.ignores_images_when_exported, "torch.export", "other logits for a 96x80 one: by up to"),
     (training.made_for_one_width, "torch.export", "specialized it to be a constant (97)"),
     (training.normalises_twice_held, "sync batch norm", "1 of 1"),
     (training.normalises_by_hand, "sync batch norm", "1 of 1"),
+    (training.normalises_and_more, "sync batch norm", "changes the logits in training"),
 ]
 
 
@@ -71,8 +82,10 @@ GOOD = [
     toys.good,
     toys.good_with_auxiliary_head,
     toys.good_at_a_64th_of_the_size,
+    toys.good_but_deep,
     toys.good_behind_closed_gates,
     toys.good_with_a_shift_that_cancels,
+    toys.good_with_a_classifier_of_zeros,
 ]
 
 
@@ -103,6 +116,15 @@ def test_what_learns_late_or_cancels_out_has_no_gradient_at_first() -> None:
 
     assert idle[toys.good_behind_closed_gates] == ["inner", "attend.weight", "attend.bias"]
     assert idle[toys.good_with_a_shift_that_cancels] == ["shift"]
+
+
+def test_what_is_deep_or_starts_at_zero_says_the_same_of_all_images_at_first() -> None:
+    """Else these two good models, and the faults of deep ones, would be no harder to find than others."""
+    for factory, most in ((toys.good_but_deep, 1e-3), (toys.good_with_a_classifier_of_zeros, 0.0)):
+        torch.manual_seed(0)
+        with torch.no_grad():
+            first, second = factory(19).eval()(torch.randn(2, 3, 64, 64))
+        assert (first - second).abs().max() <= most
 
 
 def test_the_model_is_left_as_it_was_when_gates_are_opened() -> None:
@@ -165,7 +187,7 @@ def test_the_assertion_lists_what_failed_and_why() -> None:
         assert_model(training.unused_parameter)
 
     lines = str(failure.value).splitlines()
-    assert lines[0] == "the model unused_parameter fails 1 of 18 conformance checks:"
+    assert lines[0] == "the model unused_parameter fails 1 of 19 conformance checks:"
     assert lines[1].startswith("  failed   gradients: 2 of 7 parameters get no gradient: fc.weight and fc.bias")
     assert "state dict" in lines[-1]
 

@@ -73,6 +73,31 @@ def good_at_a_64th_of_the_size(num_classes: int) -> nn.Module:
     return Deep()
 
 
+class Deep(Toy):
+    """More layers, initialised as PyTorch does: through the statistics they are made with, next to nothing passes."""
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__(num_classes)
+        layers = [nn.Sequential(nn.Conv2d(8, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU()) for _ in range(12)]
+        self.layers = nn.Sequential(*layers)
+
+    def features(self, image: Tensor) -> Tensor:
+        features: Tensor = self.layers(super().features(image))
+        return features
+
+
+def good_but_deep(num_classes: int) -> nn.Module:
+    """Is much the same for all images until its normalisations have seen some."""
+    return Deep(num_classes)
+
+
+def good_with_a_classifier_of_zeros(num_classes: int) -> nn.Module:
+    """Says the same of all images until its first step."""
+    toy = Toy(num_classes)
+    nn.init.zeros_(toy.head.weight)
+    return toy
+
+
 def good_behind_closed_gates(num_classes: int) -> nn.Module:
     """Has a layer behind a gate behind a gate, both zero at first: it learns from the third step on."""
 

@@ -102,6 +102,46 @@ def divides_by_further_classes(num_classes: int) -> nn.Module:
     return Fault(num_classes)
 
 
+def ignores_images_in_evaluation(num_classes: int) -> nn.Module:
+    """Gives logits of the position alone once it is trained."""
+
+    class Fault(Toy):
+        def forward(self, image: Tensor) -> Any:
+            return super().forward(image if self.training else image * 0)
+
+    return Fault(num_classes)
+
+
+def ignores_odd_images(num_classes: int) -> nn.Module:
+    """Gives logits of the right shape that say nothing of images with an odd side."""
+
+    class Fault(Toy):
+        def forward(self, image: Tensor) -> Any:
+            return super().forward(image * (image.shape[-1] % 2 == 0))
+
+    return Fault(num_classes)
+
+
+def compares_images_in_evaluation(num_classes: int) -> nn.Module:
+    """Takes the mean of the batch from each image: nothing is left of one alone."""
+
+    class Fault(Toy):
+        def forward(self, image: Tensor) -> Any:
+            return super().forward(image if self.training else image - image.mean(0))
+
+    return Fault(num_classes)
+
+
+def ignores_images_with_many_classes(num_classes: int) -> nn.Module:
+    """Looks at images while classes are few."""
+
+    class Fault(Toy):
+        def forward(self, image: Tensor) -> Any:
+            return super().forward(image * (self.num_classes < 100))
+
+    return Fault(num_classes)
+
+
 def writes_to_its_input(num_classes: int) -> nn.Module:
     """Normalises the images in place."""
 

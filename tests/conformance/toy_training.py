@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from toy_models import Toy
+from toy_models import Deep, Toy
 
 
 def unused_parameter(num_classes: int) -> nn.Module:
@@ -119,6 +119,27 @@ def _a_thousandth(like: Tensor) -> Tensor:
     return one + 0.001 - one
 
 
+def ignores_images_in_bf16(num_classes: int) -> nn.Module:
+    """Has a way for few digits that forgets the image, in evaluation."""
+
+    class Fault(Toy):
+        def forward(self, image: Tensor) -> Any:
+            return super().forward(image * (self.training or not torch.is_autocast_enabled("cpu")))
+
+    return Fault(num_classes)
+
+
+def learns_nothing_of_images_in_bf16(num_classes: int) -> nn.Module:
+    """The same in training, where noise of its own makes logits differ."""
+
+    class Fault(Toy):
+        def forward(self, image: Tensor) -> Any:
+            heard = not (self.training and torch.is_autocast_enabled("cpu"))
+            return super().forward(image if heard else image * 0 + torch.randn_like(image))
+
+    return Fault(num_classes)
+
+
 def only_float32(num_classes: int) -> nn.Module:
     """Adds what autocast made bf16 to a float32 tensor of its own, in a function that wants one type."""
 
@@ -180,6 +201,30 @@ def misreads_channels_last(num_classes: int) -> nn.Module:
     return Fault(num_classes)
 
 
+def _channels_last(image: Tensor) -> bool:
+    return image.is_contiguous(memory_format=torch.channels_last)
+
+
+def ignores_images_in_channels_last(num_classes: int) -> nn.Module:
+    """Forgets the image in memory of another layout, in evaluation; deep layers make little of any image at first."""
+
+    class Fault(Deep):
+        def forward(self, image: Tensor) -> Any:
+            return super().forward(image * (self.training or not _channels_last(image)))
+
+    return Fault(num_classes)
+
+
+def learns_nothing_of_channels_last(num_classes: int) -> nn.Module:
+    """The same in training."""
+
+    class Fault(Toy):
+        def forward(self, image: Tensor) -> Any:
+            return super().forward(image * (not self.training or not _channels_last(image)))
+
+    return Fault(num_classes)
+
+
 def counts_on_contiguous_gradients(num_classes: int) -> nn.Module:
     """Views gradients as if channels came first."""
 
@@ -226,6 +271,26 @@ def hides_its_training(num_classes: int) -> nn.Module:
     return Fault(num_classes)
 
 
+def ignores_images_when_compiled(num_classes: int) -> nn.Module:
+    """Has a simpler way for the compiler, which forgets the image."""
+
+    class Fault(Deep):
+        def forward(self, image: Tensor) -> Any:
+            return super().forward(image * 0 if torch.compiler.is_dynamo_compiling() else image)
+
+    return Fault(num_classes)
+
+
+def ignores_images_when_exported(num_classes: int) -> nn.Module:
+    """Has one for the exported program."""
+
+    class Fault(Deep):
+        def forward(self, image: Tensor) -> Any:
+            return super().forward(image * 0 if torch.compiler.is_exporting() else image)
+
+    return Fault(num_classes)
+
+
 def made_for_one_width(num_classes: int) -> nn.Module:
     """Makes a number of the width, which is one for all images once the model is exported."""
 
@@ -258,5 +323,24 @@ def normalises_by_hand(num_classes: int) -> nn.Module:
             norm, x = self.norm, self.stem(image)
             statistics = norm.running_mean, norm.running_var
             return F.relu(F.batch_norm(x, *statistics, norm.weight, norm.bias, training=self.training))
+
+    return Fault(num_classes)
+
+
+def normalises_and_more(num_classes: int) -> nn.Module:
+    """Has a normalisation of its own class, with the ReLU in it: converted, it is one without."""
+
+    class NormReLU(nn.BatchNorm2d):
+        def forward(self, x: Tensor) -> Tensor:
+            return F.relu(super().forward(x))
+
+    class Fault(Toy):
+        def __init__(self, num_classes: int) -> None:
+            super().__init__(num_classes)
+            self.norm = NormReLU(8)
+
+        def features(self, image: Tensor) -> Tensor:
+            features: Tensor = self.norm(self.stem(image))
+            return features
 
     return Fault(num_classes)
