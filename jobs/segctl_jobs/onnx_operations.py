@@ -12,7 +12,11 @@ __all__ = ["translations"]
 
 def translations() -> Mapping[Callable[..., Any], Callable[..., Any]]:
     """For `torch.onnx.export`, beside its own."""
-    return {torch.ops.aten.convolution.default: _convolution, torch.ops.aten.remainder.Scalar: _remainder}
+    return {
+        torch.ops.aten.convolution.default: _convolution,
+        torch.ops.aten.remainder.Scalar: _remainder,
+        torch.ops.aten.roll.default: _roll,
+    }
 
 
 def _convolution(
@@ -55,3 +59,20 @@ def _remainder(dividend: Any, divisor: Any) -> Any:
     if dividend.dtype.is_floating_point():
         return op.Sub(dividend, op.Mul(op.Floor(op.Div(dividend, divisor)), divisor))
     return op.Mod(dividend, divisor)  # of whole numbers, with the divisor's sign in both
+
+
+def _roll(input: Any, shifts: Sequence[Any], dims: Sequence[int] = ()) -> Any:
+    """``aten::roll``, also by a number that is known only when it runs (Swin's windows)."""
+    from onnxscript import opset18 as op
+
+    one, shape = op.Constant(value_ints=[1]), op.Shape(input)
+    rolled = input if dims else op.Reshape(input, op.Constant(value_ints=[-1]))
+    for shift, dim in zip(shifts, dims or (0,), strict=True):
+        axis = dim % len(input.shape) if dims else 0
+        length = op.Shape(rolled, start=axis, end=axis + 1)
+        known = isinstance(shift, int)
+        by = op.Constant(value_ints=[shift]) if known else op.Reshape(op.Identity(shift), one)
+        first, along = op.Mod(op.Neg(by), length), op.Constant(value_ints=[axis])
+        begin = op.Slice(rolled, first, length, along)
+        rolled = op.Concat(begin, op.Slice(rolled, op.Constant(value_ints=[0]), first, along), axis=axis)
+    return rolled if dims else op.Reshape(rolled, shape)

@@ -32,6 +32,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from segctl_models.backbones.swin import Swin
+
 count = itertools.count()
 
 
@@ -72,6 +74,21 @@ class Coarse(Small):
         return {"out": F.interpolate(x, size=image.shape[-2:], mode="bilinear")}
 
 
+class Windows(Small):
+    """A Swin Transformer with two blocks in each stage."""
+
+    def __init__(self, num_classes):
+        super().__init__(num_classes)
+        self.down = Swin("swin_t")
+        del self.down.features[5][2:]
+        self.head = nn.Conv2d(96 + 768, num_classes, 1)
+
+    def forward(self, image):
+        first, *_, last = self.down(image)
+        x = self.head(torch.cat([first, F.interpolate(last, size=first.shape[-2:])], 1))
+        return {"out": F.interpolate(x, size=image.shape[-2:], mode="bilinear")}
+
+
 class Unknown(Small):
     """Has an operation that ONNX has not."""
 
@@ -95,10 +112,14 @@ def coarse(num_classes: int) -> nn.Module:
     return Coarse(num_classes)
 
 
+def windows(num_classes: int) -> nn.Module:
+    return Windows(num_classes)
+
+
 def unknown(num_classes: int) -> nn.Module:
     return Unknown(num_classes)
 '''
-NAMES = ("small", "fixed", "unstable", "coarse", "unknown")
+NAMES = ("small", "fixed", "unstable", "coarse", "windows", "unknown")
 
 
 @pytest.fixture(scope="module")
@@ -225,6 +246,29 @@ def test_shipped_models(model: str, format: str, tmp_path: Path) -> None:
     assert all(size.difference <= 1e-4 for size in exported.sizes)
     assert exported.miou is not None
     assert exported.exported_miou == pytest.approx(exported.miou, abs=5e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("toys")
+@pytest.mark.parametrize("format", ["torch-export", "onnx"])
+def test_windows_take_any_size(format: str, tmp_path: Path) -> None:
+    """At 96x128, of which the program is made, all maps but the deepest are larger than Swin's windows."""
+    exported = segctl.export(trained("toy_windows", tmp_path), format, samples=2)
+    if format == "onnx":
+        import onnxruntime
+
+        session = onnxruntime.InferenceSession(exported.path, providers=["CPUExecutionProvider"])
+    else:
+        program = torch.export.load(exported.path).module()
+    for size in ((1, 32, 32), (1, 33, 33), (2, 256, 256), (1, 240, 180)):
+        given = images(*size)
+        if format == "onnx":
+            logits = torch.from_numpy(session.run(None, {"image": given.numpy()})[0])
+        else:
+            logits = program(given)
+        torch.testing.assert_close(
+            logits, expected("toy_windows", weights("toy_windows", 1), given), rtol=1e-4, atol=1e-4
+        )
 
 
 @pytest.mark.usefixtures("toys")

@@ -189,6 +189,21 @@ def test_swin_takes_sizes_smaller_than_a_window() -> None:
             assert feature.isfinite().all()
 
 
+@pytest.mark.parametrize("name", ["swin_t", pytest.param("swin_v2_t", marks=pytest.mark.slow)])
+@torch.no_grad()
+def test_swin_s_windows_are_torchvision_s_at_any_size(name: Any) -> None:
+    """Above a window, at it and below; shifted in both directions, in one, in none; odd maps merged."""
+    backbone = backbones.create(name).eval()
+    for parameter in backbone.parameters():
+        if parameter.dim() == 1:
+            nn.init.normal_(parameter, 0.5, 0.3)
+    theirs = get_model(name).features.eval()
+    theirs.load_state_dict(backbone.features.state_dict())
+    for number, height, width in ((2, 68, 100), (1, 32, 228), (1, 28, 32), (1, 256, 36)):
+        image = torch.randn(number, 3, height, width)
+        assert torch.equal(backbone.features(image), theirs(image))
+
+
 @torch.no_grad()
 def test_densenet_averages_only_what_is_there_at_an_odd_edge() -> None:
     pool = backbones.create("densenet121").features.transition1.pool
