@@ -22,6 +22,7 @@ from segctl_jobs.optim import create_optimizer
 from segctl_jobs.sample_cache import refuse_uncachable
 from segctl_jobs.server_zip import paths_inside
 from segctl_jobs.timeline import Timeline
+from segctl_jobs.weights_record import starting_notices
 
 SIDE = 96  # pixels; enough for an output stride of 32 with room, small enough for a laptop
 SHOWN = 5
@@ -109,10 +110,12 @@ def _try_model(config: Config, info: DatasetInfo, processes: int, from_checkpoin
     total.backward()
     _try_optimizer(config, model)
     notices = _unused_parameters(config, info, model, processes)
+    if from_checkpoint:
+        return notices
     options = config.model.options
-    if not from_checkpoint and options.get("pretrained") is False and options.get("weights") is None:
+    if options.get("pretrained") is False and options.get("weights") is None:
         notices.append(_of_random_weights(config, model))
-    return notices
+    return [*notices, *starting_notices(config.model, len(info.classes))]
 
 
 def _of_random_weights(config: Config, model: nn.Module) -> str:

@@ -22,7 +22,6 @@ import segctl
 from segctl.config.schema import Plugin
 from segctl.errors import ConfigError, SegctlError, WeightsError
 from segctl.registry import create_model
-from segctl_jobs.weights_record import starting_notices
 
 IMAGE = torch.rand(2, 3, 65, 97, generator=torch.Generator().manual_seed(0))
 
@@ -193,10 +192,20 @@ def test_the_options_of_which_the_weights_are_are_compared(tmp_path: Path) -> No
     assert report.notices == (told,)
     assert segctl.import_weights(tmp_path / "16.pt", "lraspp", out=tmp_path / "o.pt", options=MOBILE).notices == ()
 
-    plugin = Plugin(name="lraspp", options={**other, "weights": str(tmp_path / "16.pt")})
-    assert starting_notices(plugin, 3) == (told,)
-    assert starting_notices(Plugin(name="lraspp", options={**plugin.options, "output_stride": 16}), 3) == ()
-    assert starting_notices(Plugin(name="lraspp", options={"weights": str(tmp_path / "theirs.pth")}), 3) == ()
+
+def test_they_are_also_before_a_training_that_starts_from_such_a_file(
+    segctl: Callable[..., Said], tmp_path: Path
+) -> None:
+    torch.save(random_model("lraspp", 5, **MOBILE).state_dict(), tmp_path / "theirs.pth")
+    lraspp = ("--model", "lraspp", "--model.backbone", MOBILE["backbone"])
+    assert segctl("weights", "import", tmp_path / "theirs.pth", *lraspp, "-o", tmp_path / "16.pt").code == 0
+    train = ("train", *lraspp, "--dataset", "shapes", "--dry-run", "--model.weights")
+    told = "16.pt is of lraspp with output_stride 16 instead of 8: the weights fit, the results differ."
+    assert told in segctl(*train, tmp_path / "16.pt", "--model.output_stride", 8).err
+    for file in ("16.pt", "theirs.pth"):
+        said = segctl(*train, tmp_path / file)
+        assert said.code == 0, said.err
+        assert "the results differ" not in said.err
 
 
 # --- What is refused ---
