@@ -62,13 +62,14 @@ STEPS = {
     "icnet": 1200,
     "fcn16s": 560,
     "fcn8s": 360,
-    "pspnet": 800,
     "denseaspp": 300,
-    **dict.fromkeys(("fcn32s", "enet", "ocnet", "hrnet_ocr"), 400),
+    **dict.fromkeys(("pspnet", "ocnet"), 800),
+    **dict.fromkeys(("fcn32s", "enet", "bisenet", "hrnet_ocr"), 400),
 }
 # Smaller backbones than the default ones, for machines without a GPU; for the VGG16 one that learns without ImageNet's
 # weights.
 SMALL = {
+    **dict.fromkeys(("pspnet", "ocnet"), 800),
     **dict.fromkeys(("fcn32s", "fcn16s", "fcn8s"), "vgg16_bn"),
     **dict.fromkeys(("fcn", "pspnet", "deeplabv3", "deeplabv3_plus", "encnet", "dunet", "ocnet"), "resnet18"),
     **dict.fromkeys(("psanet", "ccnet", "upernet"), "resnet18"),
