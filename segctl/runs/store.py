@@ -132,7 +132,7 @@ def find(reference: str | os.PathLike[str], runs_dir: Path) -> Run:
         return runs[found[0]]
     if found:
         raise ambiguous(text, found)
-    if is_run(Path(text)):
+    if _is_run(Path(text)):
         return _at(Path(text))
     sweeps = folders_with("sweep.json", runs_dir)
     if candidates(text, sweeps, lambda sweep_id: read_json(runs_dir / sweep_id / "sweep.json") or {}):
@@ -189,13 +189,13 @@ def _slug(label: str) -> str:
     return re.sub(r"[^A-Za-z0-9._-]+", "-", label).strip("-.")[:80] or "run"
 
 
-def is_run(path: Path) -> bool:
+def _is_run(path: Path) -> bool:
     return (path / "run.json").is_file()
 
 
 def _at(path: Path) -> Run:
     folder = path.parent if path.name in ("config.yaml", "run.json") else path
-    if not is_run(folder):
+    if not _is_run(folder):
         raise RunError(
             f"{path} is not a run: it has no run.json.", "A run's folder is the one that 'segctl train' printed."
         )

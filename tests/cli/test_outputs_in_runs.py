@@ -64,3 +64,9 @@ def test_exports_and_the_folder_of_the_runs_may_be_written(run: Run, enet: Path,
     for out in (run.exports / "enet.pt", run.path.parent / "enet.pt"):
         assert segctl("weights", "import", enet, "--model", "enet", "-o", out).code == 0
         assert out.is_file()
+
+
+def test_a_run_json_of_another_program_bars_nothing(enet: Path, segctl: Callable[..., Said], tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_text('{"version": 1}')
+    said = segctl("weights", "import", enet, "--model", "enet", "-o", tmp_path / "ours.pt")
+    assert said.code == 0, said.err
