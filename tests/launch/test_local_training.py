@@ -24,9 +24,16 @@ from segctl.runs.run import Run
 if TYPE_CHECKING:
     from launched import Jobs
 
-STEPS = 80
+STEPS, BATCH = 80, 4
+SAMPLES = STEPS * BATCH
 SETTINGS = [
-    *("dataset.size=32", "dataset.samples=20", "dataset.eval_samples=2", "augment.crop=null", "train.batch_size=4"),
+    *(
+        "dataset.size=32",
+        "dataset.samples=20",
+        "dataset.eval_samples=2",
+        "augment.crop=null",
+        f"train.batch_size={BATCH}",
+    ),
     *(f"train.steps={STEPS}", "train.eval_every=30", "train.workers=0", "train.ema=0.9", "train.log_every=1"),
     *("optimizer.name=adamw", "optimizer.lr=0.002"),
 ]
@@ -119,8 +126,10 @@ def test_whatever_interrupts_a_training_it_loses_and_doubles_nothing(
     starting = next(record["time"] for record in read_metrics(undisturbed) if record["event"] == "start")
     starting -= json.loads(undisturbed.supervisor_file.read_text())["started"]
 
-    monkeypatch.setenv("TEST_PACE", "0.125")  # half a second for a step, forty for all
+    # A busy machine may have started that one slowly, and start the next at once: four turns of training alone, so
+    # that three starts cannot reach the end, and at least eight seconds of training in each as starts go here.
     turn = math.ceil(starting + 8)
+    monkeypatch.setenv("TEST_PACE", str(4 * turn / SAMPLES))
     jobs.submit(limited, time_limit=turn + 60, save_before=60)
     done = jobs.wait(limited, "COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "LOST", seconds=600)
     assert done.state == "COMPLETED", done.why
