@@ -9,7 +9,7 @@ import re
 from pathlib import Path
 
 from segctl.config.schema import Config
-from segctl.errors import DeviceMemoryError, DiskFullError, SegctlError
+from segctl.errors import DeviceMemoryError, DiskFullError, LaunchError, SegctlError
 from segctl.runs.fault import of_error
 from segctl.runs.run import Run
 
@@ -19,7 +19,7 @@ _CAPACITY = re.compile(r"total capacity of ([\d.]+ [KMG]iB)")
 
 
 def explained(error: Exception, run: Run, config: Config, world_size: int, *, training: bool) -> Exception:
-    """`error` itself, or what it means where it says that a GPU's memory or a disk is full.
+    """`error` itself, or what it means where it says that a GPU's memory or a disk is full, or of the compiler.
 
     Args:
         run: The job's.
@@ -33,6 +33,12 @@ def explained(error: Exception, run: Run, config: Config, world_size: int, *, tr
         return device_memory(str(error), run, config, world_size, training=training)
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return _disk_full(error, run)
+    if training and type(error).__module__.startswith(("torch._inductor", "torch._dynamo")):
+        reason = next(iter(str(error).strip().splitlines()), "no message")
+        return LaunchError(
+            f"Model {config.model.name} cannot be compiled here: {type(error).__name__}: {reason}.",
+            f"Without torch.compile: 'segctl train {run.config_file} --set train.compile=false'.",
+        )
     return error
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from segctl.errors import PluginError, listing
+from segctl.errors import ConfigError, PluginError, listing
 from segctl.plugin import loss
 
 from .class_weights import ClassWeights, CountPixels
@@ -47,7 +47,7 @@ class ICNet(nn.Module):
             enet is 1 / ln(1.02 + p) and erfnet 1 / ln(1.10 + p). By default all classes count the same.
 
     Raises:
-        ConfigError: An option is out of its range, or there is not one weight for each class.
+        ConfigError: An option is out of its range, sub4_weight is 0, or there is not one weight for each class.
     """
 
     def __init__(
@@ -64,6 +64,10 @@ class ICNet(nn.Module):
         super().__init__()
         weights = {"sub4_weight": sub4_weight, "sub8_weight": sub8_weight, "sub16_weight": sub16_weight}
         self.weights = {name.removesuffix("_weight"): non_negative(name, value) for name, value in weights.items()}
+        if sub4_weight == 0:
+            raise ConfigError(
+                "loss.sub4_weight: 0 would leave the output that is evaluated untrained.", "Give it a weight above 0."
+            )
         self.cross_entropy = CrossEntropy(num_classes, ignore_index, class_pixels, class_weights=class_weights)
 
     def forward(self, outputs: Tensor | Mapping[str, Tensor], target: Tensor) -> dict[str, Tensor]:

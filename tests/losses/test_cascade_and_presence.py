@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from rows import IGNORED, SURE, UNSURE, classes, pixels
 
-from segctl.errors import PluginError
+from segctl.errors import ConfigError, PluginError
 from segctl_losses.encnet import EncNet
 from segctl_losses.icnet import ICNet
 
@@ -54,6 +54,12 @@ def test_icnet_weights_are_options_and_a_level_without_labels_costs_nothing() ->
     assert {name: term.item() for name, term in terms.items()} == pytest.approx(
         {"sub4": 0.16 * log(2), "sub8": 0.0, "sub16": 0.0}
     )
+
+
+def test_icnet_trains_the_output_that_is_evaluated() -> None:
+    with pytest.raises(ConfigError, match=r"loss\.sub4_weight: 0 would leave"):
+        ICNet(2, sub4_weight=0)
+    ICNet(2, sub8_weight=0, sub16_weight=0)
 
 
 def test_icnet_without_its_auxiliary_outputs_has_one_term_and_without_the_main_one_none() -> None:

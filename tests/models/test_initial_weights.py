@@ -136,6 +136,15 @@ def test_weights_that_were_made_whole_numbers_are_refused(tmp_path: Path) -> Non
         enet(3, weights=str(tmp_path / "w.pt"))
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_of_a_training_that_went_astray_are_refused(tmp_path: Path, value: float) -> None:
+    state = enet(3).state_dict()
+    state["initial.conv.weight"][0, 0, 0, 0] = value
+    torch.save(state, tmp_path / "w.pt")
+    with pytest.raises(WeightsError, match=r"1 infinite or not numbers \(initial\.conv\.weight\)"):
+        enet(3, weights=str(tmp_path / "w.pt"))
+
+
 @pytest.mark.parametrize("factory", [small_fcn, enet], ids=["fcn", "enet"])
 def test_another_architecture_s_file_is_refused(factory: object, test_data: Path) -> None:
     path = test_data / "weights" / "mobilenetv2_imagenet_dequant_bncal.pth"

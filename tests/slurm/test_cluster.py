@@ -191,6 +191,6 @@ def test_a_cluster_can_be_had_by_hand(tmp_path: Path) -> None:
 
     subprocess.run([*by_hand, "down", folder], check=True)
     assert not folder.exists()
-    assert not command_lines_with(f"{folder}/")
+    until(lambda: not command_lines_with(f"{folder}/"), 10, "the last process to be gone")
     again = subprocess.run([*by_hand, "down", folder], capture_output=True, text=True, check=False)
     assert again.stderr == f"no cluster runs in {folder}\n"

@@ -144,11 +144,13 @@ def _faults(own: StateDict, state: StateDict, required: set[str]) -> list[str]:
         for key, value in state.items()
         if key in own and own[key].is_floating_point() and not value.is_floating_point()
     ]
+    spoilt = [key for key, value in state.items() if key in own and not value.isfinite().all()]
     kinds = {
         "missing": missing,
         "unexpected": unexpected,
         "of another shape": misshapen,
         "of no real numbers": converted,
+        "infinite or not numbers": spoilt,
     }
     return [f"{len(keys)} {kind} ({_some(keys)})" for kind, keys in kinds.items() if keys]
 
