@@ -8,6 +8,7 @@ goes on in each of these.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import os
 import shutil
@@ -23,7 +24,7 @@ from segctl.download.move import Move
 from segctl.download.space import MAKE_ROOM, refuse_more
 from segctl.download.stopping import Stop
 from segctl.errors import DiskFullError, DownloadError, listing
-from segctl.runs.files import sync, write_json
+from segctl.runs.files import write_json
 
 __all__ = ["WORK", "Unpacked", "is_ready", "marker", "unpack"]
 
@@ -92,7 +93,7 @@ def unpack(
             else:
                 Extraction(archive, staging, bounds, report, stop).run()
             _refuse_without(below, archive, staging)
-        sync(staging)
+            _flush(staging)  # what is called ready is never unpacked again, and its archive may go
         os.replace(staging, ready)
     files = sum(len(names) for _, _, names in os.walk(ready))
     home.mkdir(parents=True, exist_ok=True)
@@ -126,6 +127,28 @@ def _copy(archive: Path, place: Path) -> None:
     temporary = place.with_name(".copy")
     shutil.copyfile(archive, temporary)
     os.replace(temporary, place)
+
+
+def _flush(folder: Path) -> None:
+    """Makes all in `folder` survive a power failure, with one call for its file system.
+
+    To flush each of many files by itself would wait for the disk that many times. Without that call, which is Linux's,
+    all file systems are flushed.
+
+    Raises:
+        OSError: Something could not be written, by whomever it is.
+    """
+    syncfs = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
+    if syncfs is None:
+        os.sync()
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        if syncfs(descriptor) != 0:
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number), str(folder))
+    finally:
+        os.close(descriptor)
 
 
 def _refuse_without(provides: Sequence[PurePosixPath], archive: Path, staging: Path) -> None:

@@ -17,7 +17,7 @@ TINY = [
     *("train", "--model", "enet", "--dataset", "shapes", "--dataset.samples", "12", "--dataset.eval_samples", "6"),
     *("--batch-size", "4", "--gpus", "0", "--set", "train.workers=0", "--set", "augment.crop=null"),
 ]
-LONG = ["--epochs", "500", "--set", "train.eval_every=0"]  # more than any test waits for
+LONG = ["--epochs", "50000", "--set", "train.eval_every=0"]  # more than any test waits for
 
 
 @dataclass(frozen=True)

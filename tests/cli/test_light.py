@@ -63,20 +63,21 @@ def test_the_functions_behind_them_do_without_pydantic() -> None:
 @pytest.mark.parametrize("argv", [["--help"], ["status"], ["plugins", "list"]], ids=" ".join)
 def test_light_commands_take_twice_an_empty_command_line_at_most(argv: list[str]) -> None:
     make_runs(Path(os.environ["SEGCTL_RUNS"]), 1000)
-    bare = _seconds([sys.executable, "-c", "import typer, rich.table"])
-    assert _seconds([sys.executable, "-m", "segctl.cli", *argv]) < 2 * bare + 0.3
+    bare, ours = [], []
+    for _ in range(8):  # in turns, and the least of each: what else the machine does must not decide
+        bare.append(_seconds([sys.executable, "-c", "import typer, rich.table"]))
+        ours.append(_seconds([sys.executable, "-m", "segctl.cli", *argv]))
+        if min(ours) < 2 * min(bare) + 0.3:
+            return
+    raise AssertionError(f"{ours} against {bare}")
 
 
 def _seconds(command: list[str]) -> float:
-    """Processor time, the best of three: what else the machine does must not decide."""
-
-    def once() -> float:
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        subprocess.run(command, stdout=subprocess.DEVNULL, check=True, timeout=60)
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-
-    return min(once() for _ in range(3))
+    """Processor time."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run(command, stdout=subprocess.DEVNULL, check=True, timeout=60)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 def make_runs(folder: Path, count: int) -> None:

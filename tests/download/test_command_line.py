@@ -156,7 +156,7 @@ class Screen:
 
 
 def test_a_terminal_sees_a_bar_with_rate_and_time_left(toy: Server, data: Path) -> None:
-    toy.files["/toy.zip"].pace = 0.06  # two seconds for all of it
+    toy.files["/toy.zip"].pace = 0.2  # seven seconds for all of it
 
     seen = Screen("toy", "--data-root", str(data)).end()
 

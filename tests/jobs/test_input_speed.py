@@ -21,7 +21,7 @@ def benchmark(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 def test_a_data_worker_is_several_times_as_fast_as_the_reference(
     benchmark: ModuleType, test_data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """4.2 to 4.6 times where the benchmark is run at leisure: processor time, which other processes still disturb."""
+    """3.3 to 4.7 times where the benchmark is run at leisure: processor time, which other processes still disturb."""
     chosen = ("reference", "segctl, GPU")
     monkeypatch.setattr(benchmark, "METHODS", {name: benchmark.METHODS[name] for name in chosen})
     threads = torch.get_num_threads()
@@ -29,6 +29,6 @@ def test_a_data_worker_is_several_times_as_fast_as_the_reference(
     try:
         for work in benchmark.workloads(test_data, ""):
             usual, ours = (statistics.median(values) for values in benchmark.measure(work, 32).values())
-            assert usual / ours > 3, work.name
+            assert usual / ours > 2, work.name
     finally:
         torch.set_num_threads(threads)

@@ -42,14 +42,15 @@ def assert_same_training(one: Run, other: Run) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-def test_twenty_kills_change_nothing(tmp_path: Path) -> None:
-    undisturbed, disturbed = (make_run(tmp_path / name, f"train.steps={STEPS}") for name in ("a", "b"))
-    finish(start(undisturbed), undisturbed)
+def test_twenty_kills_change_nothing(tmp_path: Path, paced: str) -> None:
+    settings = (f"train.steps={STEPS}", "dataset.name=paced_shapes")
+    undisturbed, disturbed = (make_run(tmp_path / name, *settings) for name in ("a", "b"))
+    finish(start(undisturbed, PYTHONPATH=paced), undisturbed)
     chance = random.Random(7)
     inside_a_save = 0
     for attempt in range(1, KILLS + 1):
         before = final_state(disturbed)["step"] if checkpoint.step_files(disturbed.checkpoints) else 0
-        (process,) = start(disturbed, attempt)
+        (process,) = start(disturbed, attempt, PYTHONPATH=paced, TEST_PACE="0.01")  # eighteen seconds for all of it
         # Half of the kills come while a checkpoint is being written, the others at any moment.
         wait_for_write = attempt % 2 == 0
         deadline = time.monotonic() + 120
@@ -66,7 +67,7 @@ def test_twenty_kills_change_nothing(tmp_path: Path) -> None:
         inside_a_save += any(disturbed.checkpoints.glob(".tmp-*"))
     assert final_state(disturbed)["step"] < STEPS, "the kills came too late to prove anything"
     assert inside_a_save >= 3, "no kill fell inside the writing of a checkpoint"
-    finish(start(disturbed, KILLS + 1), disturbed)
+    finish(start(disturbed, KILLS + 1, PYTHONPATH=paced), disturbed)
     assert_same_training(undisturbed, disturbed)
     assert not list(disturbed.checkpoints.glob(".tmp-*"))
 
@@ -77,7 +78,7 @@ def test_a_damaged_newest_checkpoint_costs_a_few_steps_and_changes_nothing(tmp_p
     settings = ("train.steps=20", "train.log_every=7", "dataset.name=paced_shapes")
     undisturbed, disturbed = make_run(tmp_path / "a", *settings), make_run(tmp_path / "b", *settings)
     finish(start(undisturbed, PYTHONPATH=paced), undisturbed)
-    processes = start(disturbed, PYTHONPATH=paced, TEST_PACE="0.05")  # six seconds for all of it
+    processes = start(disturbed, PYTHONPATH=paced, TEST_PACE="0.1")  # twelve seconds for all of it
     wait_for_step(10, processes, disturbed)
     processes[0].terminate()
     assert finish(processes, disturbed) == [75]
@@ -89,9 +90,10 @@ def test_a_damaged_newest_checkpoint_costs_a_few_steps_and_changes_nothing(tmp_p
 
 
 @pytest.mark.slow
-def test_a_stop_saves_the_step_that_was_under_way_on_every_rank(tmp_path: Path) -> None:
-    run = make_run(tmp_path / "run", "train.checkpoint_every=null", "train.eval_every=0")
-    processes = start(run, size=2)
+def test_a_stop_saves_the_step_that_was_under_way_on_every_rank(tmp_path: Path, paced: str) -> None:
+    settings = ("train.checkpoint_every=null", "train.eval_every=0", "dataset.name=paced_shapes")
+    run = make_run(tmp_path / "run", *settings)
+    processes = start(run, size=2, PYTHONPATH=paced, TEST_PACE="0.05")  # thirty seconds for all of it
     wait_for_step(4, processes, run)
     processes[1].terminate()  # only one rank is told; all must stop together
     assert finish(processes, run) == [75, 75]
@@ -108,7 +110,7 @@ def test_a_run_comes_back_on_another_number_of_processes(tmp_path: Path, paced: 
     settings += ("dataset.name=paced_shapes",)
     pair, moved = make_run(tmp_path / "pair", *settings), make_run(tmp_path / "moved", *settings)
     finish(start(pair, size=2, PYTHONPATH=paced), pair)
-    processes = start(moved, size=2, PYTHONPATH=paced, TEST_PACE="0.1")  # seven seconds for all of it
+    processes = start(moved, size=2, PYTHONPATH=paced, TEST_PACE="0.2")  # fourteen seconds for all of it
     wait_for_step(8, processes, moved)
     for process in processes:
         process.terminate()

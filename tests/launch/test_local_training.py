@@ -156,13 +156,13 @@ def interrupt_in_every_other_way(some: Trainings, jobs: Jobs, run: Run) -> None:
     failed = jobs.ended(run)
     assert (failed.state, "was killed by SIGKILL" in failed.why) == ("FAILED", True)
 
-    jobs.submit(run)
+    jobs.submit_again(run)
     some.wait_for_step(run, 35, attempt=2, restart=0)
     os.kill(jobs.supervisor(run).pid, signal.SIGTERM)
     stopped = jobs.ended(run)
     assert (stopped.state, stopped.why) == ("CANCELLED", "stopped by SIGTERM with a checkpoint")
 
-    jobs.submit(run)
+    jobs.submit_again(run)
     assert jobs.ended(run).state == "COMPLETED"
     log = run.log_file(1, 0).read_text()
     assert all(f"training from step {step} to {STEPS}" in log for step in (0, 1)), "a log goes on over restarts"

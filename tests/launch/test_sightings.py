@@ -63,6 +63,8 @@ def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Programs:
     folder = tmp_path / "bin"
     folder.mkdir()
     monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
+    for limit in ("QUEUE_TIMEOUT", "TOTAL_TIMEOUT"):  # a busy machine may not run a program in time
+        monkeypatch.setattr(sightings, limit, 60.0)
     return Programs(folder)
 
 

@@ -19,7 +19,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -79,7 +78,7 @@ class Cluster:
             raise SlurmError(f"{' '.join(words)}: exit code {done.returncode}: {done.stderr.strip()} {done.stdout}")
         return done.stdout.rstrip("\n")
 
-    def wait_for(self, look: Callable[[], T], seconds: float = 30, what: str = "what should come") -> T:
+    def wait_for(self, look: Callable[[], T], seconds: float = 120, what: str = "what should come") -> T:
         """The first true answer of `look`; SlurmError, with SLURM's view of things, when there is none in time."""
         try:
             return until(look, seconds, what)
@@ -112,7 +111,7 @@ class Cluster:
         words = ("squeue", "--noheader", "--states=all", f"--jobs={job}", "--format=%T")
         return self.run(*words, check=False).split("\n")[0]
 
-    def wait_for_state(self, job: str, *states: str, seconds: float = 60) -> str:
+    def wait_for_state(self, job: str, *states: str, seconds: float = 120) -> str:
         def seen() -> str:
             state = self.state(job)
             return state if state in states else ""
@@ -156,7 +155,7 @@ class Cluster:
         self._write_configuration()
         self.run("scontrol", "reconfigure")
 
-    def restore(self, seconds: float = 60) -> None:
+    def restore(self, seconds: float = 180) -> None:
         """Mends everything: services, settings and nodes are as at the start, and there are no jobs."""
         running = self._hall.running()
         for name in self.services:
@@ -169,11 +168,7 @@ class Cluster:
             if not node.runs or states[node.name].endswith("*") or states[node.name] == "unknown":
                 node.kill()  # a node that boots is known sooner than one that has to be asked
                 node.start()
-        deadline = time.monotonic() + seconds
-        while not self._is_mended():
-            if time.monotonic() > deadline:
-                raise SlurmError(f"not mended in {seconds:g} s: jobs {self.queue()}, nodes {self.node_states()}")
-            time.sleep(0.1)
+        self.wait_for(self._is_mended, seconds, "everything to be mended")
 
     def _is_mended(self) -> bool:
         """Whether all is well; where it is not, does something about it."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from machine import Machine
 from slurm_conf import Layout
-from waiting import SlurmError, accepts, until
+from waiting import GoneError, SlurmError, accepts, until
 
 
 @dataclass(frozen=True)
@@ -51,10 +51,10 @@ class Services:
 
         def answers() -> bool:
             if name not in self._hall.running():
-                raise SlurmError(f"{name} has ended:\n{self._last_words(name)}")
+                raise GoneError(f"{name} has ended:\n{self._last_words(name)}")
             return service.answers()
 
-        until(answers, 60, f"{name} to answer")
+        until(answers, 120, f"{name} to answer")
 
     def stop(self, name: str, how: signal.Signals) -> None:
         if name not in self._known:

@@ -120,14 +120,14 @@ def test_services_can_be_away(cluster: Cluster) -> None:
     job = cluster.submit("sleep 1000")
     cluster.wait_for_state(job, "RUNNING")
     cluster.stop_service("slurmdbd", signal.SIGKILL)
-    assert cluster.state(job) == "RUNNING"
+    cluster.wait_for_state(job, "RUNNING")
     cluster.start_service("slurmdbd")
     cluster.wait_for(lambda: cluster.accounts(job))
 
     cluster.stop_service("slurmctld")
     assert cluster.state(job) == ""
     cluster.start_service("slurmctld")
-    assert cluster.state(job) == "RUNNING"
+    cluster.wait_for_state(job, "RUNNING")
 
 
 def test_accounts_can_be_off(cluster_without_accounting: Cluster) -> None:

@@ -25,7 +25,7 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     path.parent.mkdir(parents=True)
     path.write_text("profiles:\n  datanode: {on: slurm, gpus: 2, nodes: 2, time: 10, slurm: {partition: main}}\n")
     with serving() as found:
-        archive = facts(found.serve("/toy.zip", ZIP, pace=0.1), ZIP)
+        archive = facts(found.serve("/toy.zip", ZIP, pace=0.3), ZIP)
         monkeypatch.setenv("PYTHONPATH", plant(tmp_path / "plugins", {"toy": [archive]}))
         yield found
 

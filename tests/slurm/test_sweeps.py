@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from cluster import Cluster
-from trained import SEGCTL, Training, segctl
+from trained import SEGCTL, Training, segctl, statuses
 from waiting import until
 
 SMALL = ("--model", "enet", "--dataset", "shapes", "--batch-size", 4, "--on", "slurm", "--procs", 1)
@@ -45,7 +45,7 @@ class Sweep:
         self.runs = [Training(self.path.parent / one["run"]) for one in table]
 
     def status(self) -> list[dict[str, Any]]:
-        return list(json.loads(segctl("status", self.id, "--json")))
+        return statuses(self.id)
 
     def states(self) -> dict[str, int]:
         states = [each["state"] for each in self.status()]
@@ -126,7 +126,7 @@ def test_an_element_that_failed_is_resumed_alone_and_another_is_requeued(
     cluster: Cluster, fragile_path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PYTHONPATH", fragile_path, prepend=os.pathsep)
-    monkeypatch.setenv("TEST_PACE", "0.2")  # 24 seconds for all steps: the other one must not have ended by then
+    monkeypatch.setenv("TEST_PACE", "0.4")  # 48 seconds for all steps: the other one must not have ended by then
     paced = ("--dataset", "paced_shapes", "--steps", 30)
     sweep = Sweep(*paced, "--set", "seed=1,2", "--set", "train.checkpoint_every=5")
     failing, other = sweep.runs
@@ -154,7 +154,7 @@ def test_an_element_that_failed_is_resumed_alone_and_another_is_requeued(
 def test_cancelling_saves_what_runs_and_takes_the_rest_from_the_queue_at_once(
     cluster: Cluster, calls: Callable[..., Calls]
 ) -> None:
-    sweep = Sweep("--steps", 400, "--set", "seed=1,2,3,4", "--max-running", 1)
+    sweep = Sweep("--steps", 100_000, "--set", "seed=1,2,3,4", "--max-running", 1)
     first = sweep.runs[0]
     first.wait_for_step(3)
     scancel = calls("scancel")
@@ -218,7 +218,7 @@ def test_elements_are_found_when_the_submitting_command_is_cut_off(
     monkeypatch.chdir(tmp_path)
     train("--steps", 2, "--set", "seed=7,8", "--slurm", "hold", "--name", "cut", "--detach", check=False)
     (sweep,) = (path.parent for path in (tmp_path / "runs").glob("*/sweep.json"))
-    until(lambda: len(cluster.queue()) == 2, 20, "the array")
+    until(lambda: len(cluster.queue()) == 2, 60, "the array")
     statuses = json.loads(segctl("status", "cut", "--json"))
     assert [(each["state"], each["queue_reason"]) for each in statuses] == [("PENDING", "JobHeldUser")] * 2
     segctl("cancel", sweep.name)

@@ -6,7 +6,6 @@ import json
 import os
 import shlex
 import signal
-import statistics
 import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -45,7 +44,7 @@ def test_it_is_requeued_cancelled_and_resumed_and_then_evaluated(
     cluster: Cluster, fragile_path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PYTHONPATH", fragile_path, prepend=os.pathsep)
-    monkeypatch.setenv("TEST_PACE", "0.1")  # 16 seconds for all steps: it must not end before a command reaches it
+    monkeypatch.setenv("TEST_PACE", "0.2")  # 32 seconds for all steps: it must not end before a command reaches it
     document = json.loads(
         segctl(
             *("train", "--model", "enet", "--dataset", "paced_shapes", "--steps", 40, "--batch-size", 8),
@@ -92,7 +91,7 @@ def test_a_job_submits_another(cluster: Cluster, tmp_path: Path) -> None:
 
 
 def test_cancelling_while_slurmctld_is_away_says_what_becomes_of_it(cluster: Cluster) -> None:
-    training = Training.submit("--on", "slurm", "--nodes", 1, "--procs", 1, "--steps", 2000)
+    training = Training.submit("--on", "slurm", "--nodes", 1, "--procs", 1, "--steps", 100_000)
     training.wait_for_step(5)
     cluster.stop_service("slurmctld", signal.SIGKILL)
     try:
@@ -135,7 +134,7 @@ def test_submitting_costs_little_more_than_sbatch(cluster: Cluster) -> None:
         cluster.run("sbatch", "--parsable", script)
         bare.append(time.perf_counter() - began)
         assert submitted.job_id
-    assert statistics.median(ours) <= 1.5 * statistics.median(bare) + 0.3, (ours, bare)
+    assert min(ours) <= 1.5 * min(bare) + 0.3, (ours, bare)
 
 
 def test_fifty_commands_at_once_damage_nothing(cluster: Cluster) -> None:

@@ -31,6 +31,16 @@ def segctl(*argv: object, cwd: Path | None = None, check: bool = True, seconds: 
     return done.stdout
 
 
+def statuses(what: object) -> list[dict[str, Any]]:
+    """What `segctl status` says of a run or a sweep; where slurmctld is too busy to answer in time, said once more."""
+    deadline = time.monotonic() + 30
+    while True:
+        found: list[dict[str, Any]] = json.loads(segctl("status", what, "--json"))
+        if all(each["state"] != "UNKNOWN" for each in found) or time.monotonic() > deadline:
+            return found
+        time.sleep(1.0)
+
+
 class Training:
     """A run, as its user sees it: by its files and by `segctl status`."""
 
@@ -54,7 +64,7 @@ class Training:
         return str(self.json("submission.json")["attempts"][-1]["job_id"])
 
     def status(self) -> dict[str, Any]:
-        return dict(json.loads(segctl("status", self.path, "--json"))[0])
+        return statuses(self.path)[0]
 
     def step(self) -> int:
         return int(self.json("status.json").get("step") or 0)

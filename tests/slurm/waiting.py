@@ -15,14 +15,29 @@ class SlurmError(AssertionError):
     """A command of SLURM's failed, or what was waited for did not come."""
 
 
+class GoneError(SlurmError):
+    """What is waited for will not come any more."""
+
+
 def until(look: Callable[[], T], seconds: float, what: str) -> T:
-    """The first true answer of `look`; SlurmError when there is none in time."""
+    """The first true answer of `look`; SlurmError when there is none in time, or a GoneError of `look`.
+
+    A command of SLURM's that fails in `look` is asked again: on a busy machine slurmctld may not answer in time.
+    """
     deadline = time.monotonic() + seconds
-    while not (answer := look()):
+    while True:
+        try:
+            answer = look()
+            seen = repr(answer)
+        except GoneError:
+            raise
+        except SlurmError as error:
+            answer, seen = None, str(error)
+        if answer:
+            return answer
         if time.monotonic() > deadline:
-            raise SlurmError(f"waited {seconds:g} s for {what}; the last look gave {answer!r}")
+            raise SlurmError(f"waited {seconds:g} s for {what}; the last look gave {seen}")
         time.sleep(0.05)
-    return answer
 
 
 def accepts(address: Path | int) -> bool:
